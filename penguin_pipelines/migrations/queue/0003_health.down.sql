@@ -1,0 +1,3 @@
+-- Takes back 0003_health.
+drop table if exists queue_alerts;
+drop table if exists queue_health;
