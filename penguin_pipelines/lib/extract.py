@@ -1,0 +1,253 @@
+"""Reads a source exactly: one snapshot, a horizon below everything still being written, windows without gap or overlap.
+
+Why this is exact: every tracked row carries the id of the transaction that last wrote it (change_xid). The horizon
+H is the oldest transaction that may still write, so every transaction below H has ended and its rows are visible in
+our snapshot. Rows with `previous H <= change_xid < H` are therefore all there is to know about that range of
+transactions, for ever. H is read first, in the same REPEATABLE READ snapshot as the rows. Tables that must not be
+altered are read by row xmin, from the previous H upwards, without an upper bound: rows may arrive twice, none is
+missed.
+
+Not here: what happens to the rows (load), which tables there are (specs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from penguin_pipelines.errors import ConnectionFailed, SourceReplaced, TableDrift
+from penguin_pipelines.lib import db
+from penguin_pipelines.lib.specs import Column, Table
+from penguin_pipelines.lib.sql import blocks, compose
+
+PSEUDONYM_LENGTH = 32
+_BLOCK = 64  # bytes, block size of SHA-256
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who keeps the horizon low: the oldest transaction that may still write."""
+
+    pid: int | None
+    seconds: int
+    what: str
+
+    def __str__(self) -> str:
+        who = f"pid {self.pid}" if self.pid else self.what
+        return f"held back by {who} for {self.seconds // 60} min {self.seconds % 60} s"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One consistent look at a source. All its tables are read through `connection`, inside one transaction."""
+
+    source: str
+    connection: psycopg.Connection
+    horizon: int
+    ceiling: int
+    system_identifier: int
+    timeline: int
+    read: datetime
+    holder: Holder | None
+    columns: dict[str, dict[str, str]]
+
+
+@contextlib.contextmanager
+def open_snapshot(url: str, source: str, *, pseudonym_key: str) -> Iterator[Snapshot]:
+    """Opens a source as pm_loader in one READ ONLY REPEATABLE READ transaction and reads the horizon first.
+
+    `row_security = off` makes a reader that lost BYPASSRLS fail instead of delivering nothing.
+    """
+    connection = db.open_connection(url, source, role="pm_loader")
+    try:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        connection.execute("set local row_security = off")
+        window = connection.execute(blocks("extract")["begin_window"]).fetchone()
+        assert window is not None
+        inner, outer = hmac_pads(pseudonym_key)
+        connection.execute(
+            "select set_config('penguin.ipad', %s, true), set_config('penguin.opad', %s, true)", [inner, outer]
+        )
+        held = connection.execute(blocks("extract")["held_back_by"]).fetchone() if window[0] != window[1] else None
+        columns: dict[str, dict[str, str]] = {}
+        for table, column, kind in connection.execute(blocks("extract")["source_columns"]):
+            columns.setdefault(table, {})[column] = kind
+        yield Snapshot(
+            source=source,
+            connection=connection,
+            horizon=int(window[0]),
+            ceiling=int(window[1]),
+            system_identifier=window[2],
+            timeline=window[3],
+            read=window[4],
+            holder=Holder(*held) if held else None,
+            columns=columns,
+        )
+    except psycopg.errors.InsufficientPrivilege as e:
+        raise ConnectionFailed(
+            f"Source '{source}' does not let pm_loader read everything ({e.diag.message_primary}). "
+            "Give the role BYPASSRLS again (alter role pm_loader bypassrls) and run once more; no bookmark has moved."
+        ) from None
+    finally:
+        connection.close()
+
+
+def hmac_pads(key: str) -> tuple[str, str]:
+    """Inner and outer pad of HMAC-SHA256 in hex, so that plain sha256() in SQL makes a true keyed hash."""
+    secret = key.encode()
+    block = (hashlib.sha256(secret).digest() if len(secret) > _BLOCK else secret).ljust(_BLOCK, b"\0")
+    return bytes(b ^ 0x36 for b in block).hex(), bytes(b ^ 0x5C for b in block).hex()
+
+
+def check_identity(snapshot: Snapshot, table: Table, horizon: int, system_identifier: int, timeline: int) -> None:
+    """Stops when a bookmark speaks of another cluster: its transaction ids mean nothing there."""
+    remedy = f"Read the table anew with: penguin ingest --full --table {table.full_name}"
+    if system_identifier != snapshot.system_identifier:
+        raise SourceReplaced(
+            f"Source '{snapshot.source}' is another cluster than {table.full_name} was read from. {remedy}"
+        )
+    if timeline != snapshot.timeline:
+        raise SourceReplaced(
+            f"Source '{snapshot.source}' is on timeline {snapshot.timeline}, {table.full_name} was read on {timeline}: "
+            f"it was restored or failed over. {remedy}"
+        )
+    if horizon > snapshot.ceiling:
+        raise SourceReplaced(
+            f"The bookmark of {table.full_name} ({horizon}) lies beyond the last transaction of source "
+            f"'{snapshot.source}' ({snapshot.ceiling}). {remedy}"
+        )
+
+
+def check_columns(snapshot: Snapshot, table: Table) -> list[str]:
+    """Raises TableDrift when a column that is read was dropped, renamed or retyped; returns columns nobody declared."""
+    live = snapshot.columns.get(table.name)
+    if live is None:
+        raise TableDrift(
+            f"Source '{table.source}' has no table '{table.name}'; restore it, "
+            f"or take its stanza out of tables/{table.source}.yml."
+        )
+    for name, wanted in table.source_types.items():
+        if name not in live:
+            raise TableDrift(
+                f"{table.full_name} has no column '{name}' any more; restore it, "
+                f"or change its stanza in tables/{table.source}.yml. Its bookmark has not moved."
+            )
+        if live[name] != wanted:
+            raise TableDrift(
+                f"{table.full_name}.{name} is {live[name]}, its stanza says {wanted}; change one of them. "
+                "Its bookmark has not moved."
+            )
+    known = {*table.source_types, *table.columns.never, "change_xid"}
+    return sorted(set(live) - known)
+
+
+def has_changes(snapshot: Snapshot, table: Table, low: int) -> bool:
+    """Whether any row changed or left since `low`."""
+    query = compose("extract", "has_changes", table=_name(table), window=window(snapshot, table, low))
+    if _scalar(snapshot, query):
+        return True
+    if table.mode == "xmin":
+        return False
+    parameters = {"table": table.name, "low": str(low), "high": str(snapshot.horizon)}
+    return bool(_scalar(snapshot, blocks("extract")["has_tombstones"], parameters))
+
+
+def window(snapshot: Snapshot, table: Table, low: int | None) -> sql.Composable:
+    """Condition for the rows written since `low`.
+
+    None is a baseline, which has no bound at all: a restored table may carry ids from the future of this cluster.
+    """
+    if low is None:
+        return sql.SQL("true")
+    if table.mode == "xmin":
+        return sql.SQL("{} >= {}").format(_row_xid(snapshot), sql.Literal(low))
+    return sql.SQL("change_xid >= {}::xid8 and change_xid < {}::xid8").format(
+        sql.Literal(str(low)), sql.Literal(str(snapshot.horizon))
+    )
+
+
+def rows(snapshot: Snapshot, table: Table, low: int | None) -> sql.Composed:
+    """COPY statement that delivers the window in the order of `table.raw_columns`, then the transaction id."""
+    xid = sql.SQL("({}::text)::xid8").format(_row_xid(snapshot)) if table.mode == "xmin" else sql.SQL("change_xid")
+    columns = sql.SQL(", ").join([*map(_expression, table.raw_columns), xid])
+    return compose("extract", "rows", columns=columns, table=_name(table), window=window(snapshot, table, low))
+
+
+def tombstones(snapshot: Snapshot, table: Table, low: int) -> sql.Composed:
+    """COPY statement for the keys that left since `low`, in the order of `table.raw_key`."""
+    types = table.columns.plain
+    keys = sql.SQL(", ").join(
+        sql.SQL("(key ->> {})::{}").format(sql.Literal(k), sql.SQL(types[k]))
+        for k in table.raw_key  # type: ignore[arg-type]
+    )
+    return compose(
+        "extract", "tombstones", keys=keys, table=sql.Literal(table.name),
+        low=sql.Literal(str(low)), high=sql.Literal(str(snapshot.horizon)),
+    )  # fmt: skip
+
+
+def last_truncate(snapshot: Snapshot, table: Table, low: int) -> int | None:
+    """Transaction of the last TRUNCATE since `low`."""
+    parameters = {"table": table.name, "low": str(low), "high": str(snapshot.horizon)}
+    found = _scalar(snapshot, blocks("extract")["truncated"], parameters)
+    return int(str(found)) if found else None
+
+
+def all_keys(table: Table) -> sql.Composed:
+    """COPY statement for every key of the table, in the order of `table.raw_key`."""
+    return compose("extract", "keys", keys=sql.SQL(", ").join(map(sql.Identifier, table.raw_key)), table=_name(table))
+
+
+def key_digest(
+    connection: psycopg.Connection, table: Table, relation: sql.Composable, *, live: bool
+) -> tuple[int, int]:
+    """Number of rows and sum of key hashes, the same on source and raw while no row has left."""
+    key = sql.SQL("concat_ws('|', {})").format(
+        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(k)) for k in table.raw_key)
+    )
+    condition = sql.SQL("_deleted is null") if live else sql.SQL("true")
+    row = connection.execute(compose("extract", "key_digest", key=key, table=relation, live=condition)).fetchone()
+    assert row is not None
+    return row[0], int(row[1])
+
+
+def source_relation(table: Table) -> sql.Composable:
+    """The source table as an identifier."""
+    return _name(table)
+
+
+def _name(table: Table) -> sql.Identifier:
+    return sql.Identifier("public", table.name)
+
+
+def _row_xid(snapshot: Snapshot) -> sql.Composable:
+    """The row's xmin with its epoch, as bigint: xmin alone wraps every four billion transactions."""
+    low = snapshot.ceiling % 2**32
+    base = snapshot.ceiling - low
+    return sql.SQL("(xmin::text::bigint + case when xmin::text::bigint <= {} then {} else {} end)").format(
+        sql.Literal(low), sql.Literal(base), sql.Literal(base - 2**32)
+    )
+
+
+def _expression(column: Column) -> sql.Composable:
+    name = sql.Identifier(column.origin)
+    if column.how == "plain":
+        return name
+    if column.how == "domain":
+        return sql.SQL("lower(substring({} from '@([^@]*)$'))").format(name)
+    return sql.SQL(
+        "left(encode(sha256((select decode(current_setting('penguin.opad'), 'hex')) || sha256("
+        "(select decode(current_setting('penguin.ipad'), 'hex')) || convert_to(lower({}::text), 'UTF8'))), 'hex'), {})"
+    ).format(name, sql.Literal(PSEUDONYM_LENGTH))
+
+
+def _scalar(snapshot: Snapshot, query: sql.Composed | str, parameters: dict[str, str] | None = None) -> object:
+    row = snapshot.connection.execute(query, parameters).fetchone()  # type: ignore[arg-type]
+    return row[0] if row else None

@@ -1,0 +1,302 @@
+"""Writes windows of a source table into its raw table: rows, touched slices and bookmark in one warehouse transaction.
+
+What happens to deleted rows, once for all tables: a row that left its source stays in raw with `_deleted` set, and
+staging hides it. Deletes are applied before upserts, because a row deleted and inserted again in one transaction,
+or moved between partitions, leaves a tombstone with the live row's own transaction id.
+
+Not here: what a window is (extract), the order of tables and sources (ingest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from penguin_pipelines.lib import extract
+from penguin_pipelines.lib.extract import Snapshot
+from penguin_pipelines.lib.specs import Table, long_type
+from penguin_pipelines.lib.sql import blocks, compose
+
+_MESSAGE = ("tenant_id", "storage_key", "activity_date", "campaign_id", "step_id", "mailbox_id", "lead_id")
+
+
+@dataclass(frozen=True)
+class Bookmark:
+    """How far a table has been read."""
+
+    horizon: int
+    system_identifier: int
+    timeline: int
+    row_count: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one load of one table did."""
+
+    table: str
+    mode: str
+    delivered: int
+    written: int
+    deleted: int
+    slices: int
+    row_count: int
+    horizon: int
+    unlisted: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the warehouse was written to at all."""
+        return self.mode != "idle"
+
+
+def bookmarks(warehouse: psycopg.Connection, source: str) -> dict[str, Bookmark]:
+    """Bookmarks of a source by table."""
+    found = warehouse.execute(blocks("load")["bookmarks"], {"source": source})
+    return {row[0]: Bookmark(int(row[1]), row[2], row[3], row[4]) for row in found}
+
+
+def baseline(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> Loaded:
+    """First load: straight into the new raw table, keys and indexes built after. Caller commits."""
+    raw = _raw(table)
+    columns = sql.SQL(", ").join(_typed(c.name, c.type) for c in table.raw_columns)
+    warehouse.execute(compose("load", "create_raw", table=raw, columns=columns))
+    names = [c.name for c in table.raw_columns] + ["_change_xid"]
+    delivered = pump(snapshot.connection, extract.rows(snapshot, table, None), warehouse, raw, names)
+    warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(raw, _list(table.raw_key)))
+    for index in table.indexes:
+        warehouse.execute(sql.SQL("create index on {} ({})").format(raw, _list(index)))
+    warehouse.execute(compose("load", "protect_raw", table=raw))
+    warehouse.execute(compose("load", "grant_raw", table=raw))
+    warehouse.execute(sql.SQL("analyze {}").format(raw))
+    slices = _touch_everything(warehouse, table)
+    _set_bookmark(warehouse, snapshot, table, delivered)
+    return Loaded(table.full_name, "baseline", delivered, delivered, 0, slices, delivered, snapshot.horizon)
+
+
+def merge(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookmark: Bookmark | None) -> Loaded:
+    """Brings an existing raw table up to the snapshot: a window since the bookmark, or everything without one.
+
+    Caller commits.
+    """
+    low = bookmark.horizon if bookmark else None
+    raw = _raw(table)
+    columns = sql.SQL(", ").join(_typed(c.name, c.type) for c in table.raw_columns)
+    warehouse.execute(compose("load", "incoming", columns=columns))
+    keys = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in table.raw_key)
+    warehouse.execute(compose("load", "gone", columns=keys))
+
+    names = [c.name for c in table.raw_columns] + ["_change_xid"]
+    delivered = pump(
+        snapshot.connection, extract.rows(snapshot, table, low), warehouse, sql.Identifier("incoming"), names
+    )
+    _collect_deletes(warehouse, snapshot, table, low)
+    if delivered > 1000:
+        warehouse.execute("analyze incoming")
+
+    slices = _old_slices(warehouse, table)
+    deleted = warehouse.execute(compose("load", "apply_deletes", table=raw, match=_match("r", "g", table))).rowcount
+    replaced = _one(warehouse, compose("load", "replaced", table=raw, match=_match("r", "i", table)))[0]
+    written, noted = _upsert(warehouse, table)
+    before = bookmark.row_count if bookmark else None
+    if before is None:
+        count = _one(warehouse, compose("load", "count_live", table=raw))[0]
+        slices += _touch_everything(warehouse, table)
+    else:
+        count = before + written - replaced - deleted
+    _set_bookmark(warehouse, snapshot, table, count)
+    mode = "full" if low is None else "delta"
+    return Loaded(table.full_name, mode, delivered, written, deleted, slices + noted, count, snapshot.horizon)
+
+
+def raw_columns(warehouse: psycopg.Connection, table: Table) -> dict[str, str]:
+    """Columns that the raw table has; empty when it does not exist."""
+    found = warehouse.execute(blocks("load")["raw_columns"], {"table": f"{table.raw_schema}.{table.name}"})
+    return dict(found.fetchall())
+
+
+def add_columns(warehouse: psycopg.Connection, table: Table, have: dict[str, str]) -> list[str]:
+    """Adds columns that the stanza has gained; returns their names. Their values come with a full read."""
+    new = [c for c in table.raw_columns if c.name not in have]
+    for column in new:
+        warehouse.execute(sql.SQL("alter table {} add column {}").format(_raw(table), _typed(column.name, column.type)))
+    return [c.name for c in new]
+
+
+def pump(
+    source: psycopg.Connection,
+    query: sql.Composed,
+    target: psycopg.Connection,
+    relation: sql.Composable,
+    columns: Iterable[str],
+) -> int:
+    """Moves blocks of binary COPY from server to server and returns the rows; they never become Python objects."""
+    into = sql.SQL("copy {} ({}) from stdin (format binary)").format(relation, _list(columns))
+    with source.cursor() as reader, target.cursor() as writer:
+        with reader.copy(query) as outgoing, writer.copy(into) as incoming:
+            for block in outgoing:
+                incoming.write(block)
+        return writer.rowcount
+
+
+def _collect_deletes(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, low: int | None) -> None:
+    """Fills `gone`: from tombstones where the table is ours, by comparing keys where it is not or on a full read."""
+    raw, keys = _raw(table), list(table.raw_key)
+    if low is not None and table.mode == "xid8":
+        truncated = extract.last_truncate(snapshot, table, low)
+        if truncated is not None:
+            warehouse.execute(
+                compose(
+                    "load",
+                    "all_gone",
+                    table=raw,
+                    key=_list(keys),
+                    raw_key=_qualified("r", keys),
+                    xid=sql.Literal(str(truncated)),
+                )
+            )
+        pump(
+            snapshot.connection,
+            extract.tombstones(snapshot, table, low),
+            warehouse,
+            sql.Identifier("gone"),
+            [*keys, "_change_xid", "_deleted"],
+        )
+        return
+    if low is not None and not keys_left(warehouse, snapshot, table):
+        return
+    types = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in keys)
+    warehouse.execute(compose("load", "present", columns=types))
+    pump(snapshot.connection, extract.all_keys(table), warehouse, sql.Identifier("present"), keys)
+    kept = sql.SQL("true")
+    if table.floor:
+        kept = sql.SQL("r.{} >= {} - {}::interval").format(
+            sql.Identifier(table.floor_column), sql.Literal(snapshot.read), sql.Literal(table.floor)
+        )
+    warehouse.execute(
+        compose(
+            "load", "missing", table=raw, key=_list(keys), raw_key=_qualified("r", keys),
+            xid=sql.Literal(str(snapshot.ceiling)), kept=kept, match=_match("r", "p", table),
+        )
+    )  # fmt: skip
+
+
+def keys_left(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> bool:
+    """Whether the source of a table without tombstones holds other keys than its raw table."""
+    here = extract.key_digest(warehouse, table, _raw(table), live=True)
+    there = extract.key_digest(snapshot.connection, table, extract.source_relation(table), live=False)
+    return here != there
+
+
+def _old_slices(warehouse: psycopg.Connection, table: Table) -> int:
+    if table.slice == "none":
+        return 0
+    slice_columns, kind, values, through = _slice(table)
+    query = compose(
+        "load", "old_slices", slice=slice_columns, kind=kind, cause=sql.Literal(table.full_name), old=values,
+        table=_raw(table), through=through, match_incoming=_match("r", "i", table), match_gone=_match("r", "g", table),
+    )  # fmt: skip
+    return warehouse.execute(query).rowcount
+
+
+def _upsert(warehouse: psycopg.Connection, table: Table) -> tuple[int, int]:
+    names = [c.name for c in table.raw_columns]
+    assignments = sql.SQL(", ").join(
+        sql.SQL("{0} = excluded.{0}").format(sql.Identifier(n)) for n in names if n not in table.raw_key
+    )
+    note: sql.Composable = sql.SQL(blocks("load")["no_slices"])
+    if table.slice != "none":
+        slice_columns, kind, values, through = _slice(table)
+        note = compose(
+            "load",
+            "new_slices",
+            slice=slice_columns,
+            kind=kind,
+            cause=sql.Literal(table.full_name),
+            new=values,
+            through=through,
+        )
+    query = compose(
+        "load",
+        "upsert",
+        table=_raw(table),
+        columns=_list(names),
+        key=_list(table.raw_key),
+        assignments=assignments,
+        note=note,
+    )
+    row = _one(warehouse, query)
+    return row[0], row[1]
+
+
+def _slice(table: Table) -> tuple[sql.Composable, sql.Composable, sql.Composable, sql.Composable]:
+    """Columns of a slice, its kind, their values from the raw row `r`, and the join that finds them."""
+    nothing = sql.SQL("")
+    message = sql.SQL(
+        "{0}.tenant_id, {0}.storage_key, ({0}.sent at time zone 'UTC')::date, {0}.campaign_id, {0}.sequence_step_id, "
+        "{0}.email_account_id, {0}.lead_id"
+    )
+    if table.slice == "message":
+        return _list(_MESSAGE), sql.Literal("message"), message.format(sql.SQL("r")), nothing
+    if table.slice == "event":
+        through = sql.SQL(
+            "join raw_content.email_messages as m on m.tenant_id = r.tenant_id and m.storage_key = r.storage_key"
+        )
+        return _list(_MESSAGE), sql.Literal("message"), message.format(sql.SQL("m")), through
+    tenant = sql.SQL("r.tenant_id") if table.tenant else sql.SQL("null::uuid")
+    entity = sql.SQL("r.{}").format(sql.Identifier(table.entity)) if table.entity else sql.SQL("null::uuid")
+    return _list(("tenant_id", "entity_id")), sql.Literal("entity"), sql.SQL("{}, {}").format(tenant, entity), nothing
+
+
+def _touch_everything(warehouse: psycopg.Connection, table: Table) -> int:
+    if table.slice == "none":
+        return 0
+    return warehouse.execute(compose("load", "everything", cause=sql.Literal(table.full_name))).rowcount
+
+
+def _set_bookmark(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, count: int) -> None:
+    warehouse.execute(
+        blocks("load")["set_bookmark"],
+        {
+            "source": table.source,
+            "table": table.name,
+            "horizon": str(snapshot.horizon),
+            "system_identifier": snapshot.system_identifier,
+            "timeline": snapshot.timeline,
+            "columns": Jsonb({c.name: long_type(c.type) for c in table.raw_columns}),
+            "row_count": count,
+            "source_read": snapshot.read,
+        },
+    )
+
+
+def _raw(table: Table) -> sql.Identifier:
+    return sql.Identifier(table.raw_schema, table.name)
+
+
+def _typed(name: str, kind: str) -> sql.Composed:
+    return sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind))  # type: ignore[arg-type]
+
+
+def _list(names: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _qualified(alias: str, names: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(alias, n) for n in names)
+
+
+def _match(left: str, right: str, table: Table) -> sql.Composed:
+    return sql.SQL(" and ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(left, k), sql.Identifier(right, k)) for k in table.raw_key
+    )
+
+
+def _one(warehouse: psycopg.Connection, query: sql.Composed) -> tuple[int, ...]:
+    row = warehouse.execute(query).fetchone()
+    assert row is not None
+    return row

@@ -1,0 +1,122 @@
+-- name: bookmark
+-- How far a table has been read; locked so that two loads of one table take turns.
+select horizon::text, system_identifier, timeline, row_count, columns
+from ops.bookmarks
+where source = %(source)s and table_name = %(table)s
+for update
+
+-- name: bookmarks
+-- Every bookmark of a source.
+select table_name, horizon::text, system_identifier, timeline, row_count, source_read, columns
+from ops.bookmarks
+where source = %(source)s
+
+-- name: take_turn
+-- One load of a table at a time, also when it has no bookmark yet.
+select pg_advisory_xact_lock(hashtextextended('ingest ' || %(table)s, 0))
+
+-- name: set_bookmark
+-- Advances a bookmark in the commit of the rows.
+insert into ops.bookmarks (source, table_name, horizon, system_identifier, timeline, columns, row_count, source_read)
+values (%(source)s, %(table)s, %(horizon)s::xid8, %(system_identifier)s, %(timeline)s, %(columns)s, %(row_count)s, %(source_read)s)
+on conflict (source, table_name) do update set
+  horizon = excluded.horizon, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+  columns = excluded.columns, row_count = excluded.row_count, source_read = excluded.source_read, updated = now()
+
+-- name: raw_columns
+-- Columns that a raw table has.
+select a.attname, format_type(a.atttypid, a.atttypmod)
+from pg_attribute as a
+where a.attrelid = to_regclass(%(table)s) and a.attnum > 0 and not a.attisdropped
+
+-- name: create_raw
+-- A raw table. Row level security is on with no policy: only the roles that bypass it read raw.
+create table {table} ({columns}, _change_xid xid8 not null, _loaded timestamptz not null default now(), _deleted timestamptz)
+
+-- name: protect_raw
+-- Closes a raw table to everyone but the loader and dbt.
+alter table {table} enable row level security, force row level security
+
+-- name: grant_raw
+-- Lets dbt read a raw table.
+grant select on {table} to pm_etl
+
+-- name: incoming
+-- Where a window lands before it is merged.
+create temporary table incoming ({columns}, _change_xid xid8 not null) on commit drop
+
+-- name: gone
+-- Where the keys that left land before they are applied.
+create temporary table gone ({columns}, _change_xid xid8 not null, _deleted timestamptz not null) on commit drop
+
+-- name: all_gone
+-- Every key of a truncated table that had been read before it was emptied.
+insert into gone ({key}, _change_xid, _deleted)
+select {raw_key}, {xid}::xid8, now() from {table} as r where r._deleted is null and r._change_xid <= {xid}::xid8
+
+-- name: missing
+-- Live raw rows whose key the source does not hold any more; rows beyond the source's own retention are not missed.
+insert into gone ({key}, _change_xid, _deleted)
+select {raw_key}, {xid}::xid8, now()
+from {table} as r
+where r._deleted is null and r._change_xid < {xid}::xid8 and {kept}
+  and not exists (select from present as p where {match})
+
+-- name: present
+-- Where all keys of the source land when deletes are found by comparison.
+create temporary table present ({columns}) on commit drop
+
+-- name: replaced
+-- How many live raw rows the incoming window will overwrite.
+select count(*) from {table} as r join incoming as i on {match}
+where r._deleted is null and r._change_xid < i._change_xid
+
+-- name: old_slices
+-- Slices that changed and deleted rows leave: a row that moves must not stay behind in the marts.
+insert into ops.touched_slices (kind, cause, {slice})
+select distinct {kind}, {cause}, {old}
+from {table} as r {through}
+where r._deleted is null and (
+  exists (select from incoming as i where {match_incoming} and r._change_xid < i._change_xid)
+  or exists (select from gone as g where {match_gone} and r._change_xid <= g._change_xid)
+)
+
+-- name: apply_deletes
+-- Marks rows that left. They are kept, and staging hides them.
+update {table} as r
+set _deleted = g._deleted, _change_xid = g._change_xid, _loaded = now()
+from gone as g
+where {match} and r._deleted is null and r._change_xid <= g._change_xid
+
+-- name: upsert
+-- Merges the window. An older image never overwrites a newer one; an equal one revives a row deleted in its own transaction.
+with written as (
+  insert into {table} as r ({columns}, _change_xid)
+  select {columns}, _change_xid from incoming
+  on conflict ({key}) do update set {assignments}, _change_xid = excluded._change_xid, _loaded = now(), _deleted = null
+  where r._change_xid < excluded._change_xid
+     or (r._change_xid = excluded._change_xid and r._deleted is not null)
+  returning r.*
+), noted as (
+  {note}
+)
+select (select count(*) from written), (select count(*) from noted)
+
+-- name: new_slices
+-- Slices that the written rows belong to now.
+insert into ops.touched_slices (kind, cause, {slice})
+select distinct {kind}, {cause}, {new}
+from written as r {through}
+returning 1
+
+-- name: no_slices
+-- Nothing depends on this table.
+select 1 where false
+
+-- name: everything
+-- After a baseline everything that reads the table is to be built.
+insert into ops.touched_slices (kind, cause) values ('all', {cause})
+
+-- name: count_live
+-- Live rows of a raw table.
+select count(*) from {table} where _deleted is null
