@@ -10,9 +10,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -44,6 +45,12 @@ def main() -> None:
         app()
     except PenguinError as e:
         err.print(f"[bold red]Error:[/] {mask(str(e))}", highlight=False)
+        raise SystemExit(1) from None
+    except psycopg.Error as e:
+        said = (e.diag.message_primary or str(e)).strip()
+        err.print(
+            f"[bold red]Error:[/] The database refused: {mask(said)}. `penguin doctor` checks it.", highlight=False
+        )
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         err.print("Interrupted.")
@@ -77,7 +84,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             nonlocal said
             if time.monotonic() - said > QUIET_SECONDS:
                 said = time.monotonic()
-                _say(f"{label} ({done:,} of {total:,})")
+                _say(f"{label} ({done:,} of {total:,})" if total else label)
 
         yield plain
         return
@@ -91,6 +98,17 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda label, done, total: bar.update(task, description=label, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def _working() -> Iterator[Callable[[str], None]]:
+    """The latest step on a terminal, a line every few seconds elsewhere; called with what has just been done."""
+    if err.is_terminal:
+        with err.status("Starting dbt") as status:
+            yield status.update
+        return
+    with _progress() as progress:
+        yield lambda step: progress(step, 0, 0)
 
 
 def _print_json(value: Any) -> None:
@@ -230,7 +248,8 @@ def generate(
     settings, endpoints = _ready()
     if settings.env == "production":
         raise PenguinError("Synthetic data do not belong in production; PENGUIN_ENV says that this is production.")
-    options = Options(tenants=tenants, messages=messages, days=days, seed=seed, append=append, as_of=as_of)
+    present = as_of.replace(tzinfo=UTC) if as_of else None
+    options = Options(tenants=tenants, messages=messages, days=days, seed=seed, append=append, as_of=present)
     with _progress() as progress:
         summary = make(endpoints.urls, options, progress)
     for table, rows in summary.rows.items():
@@ -306,8 +325,10 @@ def build(
 def _build(settings: Settings, endpoints: Endpoints, *, select: str | None = None, full_refresh: bool = False) -> None:
     from penguin_pipelines.lib import build as builds
 
-    with _progress() as progress:
-        result = builds.run(settings, endpoints.urls["olap"], select=select, full_refresh=full_refresh, report=progress)
+    with _working() as report:
+        result = builds.run(
+            endpoints.urls["olap"], home=settings.home, select=select, full_refresh=full_refresh, report=report
+        )
     if result.started_dbt:
         done = f"{result.models} models, {result.tests} tests, {result.claimed} slices"
         _say(f"Built {done} in {result.seconds:.1f} s.")

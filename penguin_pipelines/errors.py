@@ -51,14 +51,6 @@ class ConnectionFailed(PenguinError):
 
     transient = True
 
-    @classmethod
-    def of(cls, what: str, error: BaseException) -> Self:
-        """Takes the last line of a driver's report, which holds the reason."""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return cls(
-            f"Cannot connect to {what}: {lines[-1].strip()}. `penguin doctor` checks every connection."
-        )
-
 
 class SchemaError(PenguinError):
     """A tier's schema is missing, older or newer than this version of the program."""

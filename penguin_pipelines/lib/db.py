@@ -38,7 +38,7 @@ def open_connection(url: str, tier: str, *, role: str | None = None, autocommit:
     try:
         connection = psycopg.connect(url, autocommit=True, connect_timeout=10, application_name=f"penguin {tier}")
     except psycopg.OperationalError as e:
-        reason = mask(str(e)).strip().splitlines()[-1]
+        reason = " ".join(mask(str(e)).split()).rstrip(".?")
         raise ConnectionFailed(
             f"Tier '{tier}' cannot be reached: {reason}. Check PENGUIN_{tier.upper()}_URL, or run: penguin doctor"
         ) from None
