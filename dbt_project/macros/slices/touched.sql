@@ -1,0 +1,151 @@
+{# Which keys a build must recompute. A build reads the slices that it claimed, named by the setting that lib/build.py
+   gives the session; by hand, all that wait. #}
+
+{% macro slices() -%}
+    (
+        select * from {{ source('ops', 'touched_slices') }}
+        where coalesce(current_setting('penguin.build_id', true), '') in ('', build_id::text)
+    )
+{%- endmacro %}
+
+{# True when this build recomputes everything: somebody asked for it, or there is nothing yet.
+   `relation` is the table to look at, the model's own by default. #}
+{% macro is_full_build(relation=none) -%}
+    {#- While parsing, the incremental branch is the one that names every ref. -#}
+    {%- if not execute -%}{{ return(false) }}{%- endif -%}
+    {%- set table = relation or this -%}
+    {%- if adapter.get_relation(database=target.database, schema=table.schema, identifier=table.identifier) is none -%}{{ return(true) }}{%- endif -%}
+    {%- set found = run_query(
+        "select exists (select from " ~ slices() ~ " as s where s.kind = 'all') or not exists (select from " ~ table ~ ")") -%}
+    {{ return(found.columns[0].values()[0]) }}
+{%- endmacro %}
+
+{# A table that a model reads as it was before the build; a ref would close a circle. None when it does not exist yet. #}
+{% macro earlier(schema, identifier) -%}
+    {{ return(adapter.get_relation(database=target.database, schema=schema, identifier=identifier) if execute else none) }}
+{%- endmacro %}
+
+{# (tenant_id, storage_key) of the messages to recompute. #}
+{% macro touched_messages() -%}
+    select distinct tenant_id, storage_key from {{ ref('int_touched_messages') }} where storage_key is not null
+{%- endmacro %}
+
+{# Rows of a model that belong to the messages to recompute. #}
+{% macro of_touched_messages(model, full) -%}
+    select e.* from {{ ref(model) }} as e
+    {%- if not full %}
+    inner join ({{ touched_messages() }}) as touched
+        on e.tenant_id = touched.tenant_id and e.storage_key = touched.storage_key
+    {%- endif %}
+{%- endmacro %}
+
+{# Ids of changed rows of other tables: (tenant_id, entity_id); entity_id null means every row of the tenant. #}
+{% macro touched_entities(causes) -%}
+    select distinct tenant_id, entity_id from {{ slices() }} as s
+    where s.kind = 'entity' and s.cause in ({% for cause in causes %}'{{ cause }}'{{ ', ' if not loop.last }}{% endfor %})
+{%- endmacro %}
+
+{# (tenant_id, activity_date) that time itself has closed. #}
+{% macro closing_days() -%}
+    select distinct tenant_id, activity_date from {{ slices() }} as s
+    where s.kind = 'entity' and s.cause = 'time.final'
+{%- endmacro %}
+
+{# Tenants for whom a usage window may have begun; their rows without one get it now. #}
+{% macro rebilled_tenants() -%}
+    select distinct tenant_id from ({{ touched_entities(['oltp.subscriptions', 'oltp.subscription_changes', 'time.window']) }}) as e
+{%- endmacro %}
+
+{# (tenant_id, campaign_id, step_id, activity_date) of the step facts to recompute. #}
+{% macro touched_step_days() -%}
+    select tenant_id, campaign_id, step_id, activity_date
+    from {{ ref('int_touched_messages') }}
+    where campaign_id is not null and activity_date >= {{ online_from() }}
+    {%- if execute and earlier('marts', 'sequence_step_analytics') is not none %}
+    union
+    select f.tenant_id, f.campaign_id, f.step_id, f.activity_date
+    from {{ earlier('marts', 'sequence_step_analytics') }} as f
+    inner join ({{ closing_days() }}) as d on f.tenant_id = d.tenant_id and f.activity_date = d.activity_date
+    where not f.is_final
+    union
+    select f.tenant_id, f.campaign_id, f.step_id, f.activity_date
+    from {{ earlier('marts', 'sequence_step_analytics') }} as f
+    inner join ({{ touched_entities(['oltp.campaign_sequence_steps']) }}) as e on f.tenant_id = e.tenant_id and f.step_id = e.entity_id
+    union
+    select f.tenant_id, f.campaign_id, f.step_id, f.activity_date
+    from {{ earlier('marts', 'sequence_step_analytics') }} as f
+    inner join ({{ rebilled_tenants() }}) as b on f.tenant_id = b.tenant_id
+    where f.billing_id is null
+    {%- endif %}
+{%- endmacro %}
+
+{# (tenant_id, campaign_id, activity_date) of the campaign facts to recompute. #}
+{% macro touched_campaign_days() -%}
+    select tenant_id, campaign_id, activity_date from ({{ touched_step_days() }}) as steps
+    {%- if execute and earlier('marts', 'campaign_analytics') is not none %}
+    union
+    select f.tenant_id, f.campaign_id, f.activity_date
+    from {{ earlier('marts', 'campaign_analytics') }} as f
+    inner join ({{ touched_entities(['oltp.campaigns', 'oltp.campaign_leads']) }}) as e on f.tenant_id = e.tenant_id and f.campaign_id = e.entity_id
+    union
+    select f.tenant_id, f.campaign_id, f.activity_date
+    from {{ earlier('marts', 'campaign_analytics') }} as f
+    inner join ({{ closing_days() }}) as d on f.tenant_id = d.tenant_id and f.activity_date = d.activity_date
+    where not f.is_final
+    {%- endif %}
+{%- endmacro %}
+
+{# (tenant_id, campaign_id) whose enrolments changed. #}
+{% macro touched_enrolments() -%}
+    {{ touched_entities(['oltp.campaign_leads']) }}
+{%- endmacro %}
+
+{% macro touched_campaign_leads() -%}
+    select tenant_id, entity_id as campaign_id from ({{ touched_enrolments() }}) as e
+{%- endmacro %}
+
+{# (tenant_id, mailbox_id, activity_date) of the mailbox days whose messages changed. #}
+{% macro touched_mailbox_days() -%}
+    select distinct tenant_id, mailbox_id, activity_date
+    from {{ ref('int_touched_messages') }}
+    where activity_date >= {{ online_from() }}
+{%- endmacro %}
+
+{# The same with everything else that a mailbox fact shows: health of the days after, limits and plans of open days. #}
+{% macro touched_mailboxes() -%}
+    {{ touched_mailbox_days() }}
+    union
+    select f.tenant_id, f.mailbox_id, f.activity_date
+    from {{ ref('int_mailbox_days') }} as f
+    inner join ({{ touched_mailbox_days() }}) as d
+        on f.tenant_id = d.tenant_id and f.mailbox_id = d.mailbox_id
+        and f.activity_date > d.activity_date and f.activity_date <= d.activity_date + 13
+    {%- if execute and earlier('marts', 'mailbox_analytics') is not none %}
+    union
+    select f.tenant_id, f.mailbox_id, f.activity_date
+    from {{ earlier('marts', 'mailbox_analytics') }} as f
+    inner join ({{ touched_entities(['oltp.email_accounts', 'oltp.warmup_schedules']) }}) as e on f.tenant_id = e.tenant_id and f.mailbox_id = e.entity_id
+    where f.activity_date > {{ as_of_date() }} - {{ var('final_after_days') }} and not f.is_final
+    union
+    select f.tenant_id, f.mailbox_id, f.activity_date
+    from {{ earlier('marts', 'mailbox_analytics') }} as f
+    inner join ({{ closing_days() }}) as d on f.tenant_id = d.tenant_id and f.activity_date = d.activity_date
+    where not f.is_final
+    union
+    select f.tenant_id, f.mailbox_id, f.activity_date
+    from {{ earlier('marts', 'mailbox_analytics') }} as f
+    inner join ({{ rebilled_tenants() }}) as b on f.tenant_id = b.tenant_id
+    where f.billing_id is null
+    {%- endif %}
+{%- endmacro %}
+
+{# Tenants about whom anything changed; a change of the price list is about all of them. #}
+{% macro touched_tenants() -%}
+    select t.tenant_id
+    from {{ ref('stg_oltp__tenants') }} as t
+    {%- if not is_full_build() %}
+    where exists (select from {{ slices() }} as s where s.cause = 'oltp.plans')
+        or t.tenant_id in (select s.tenant_id from {{ slices() }} as s where s.tenant_id is not null)
+        or t.tenant_id in (select s.entity_id from {{ slices() }} as s where s.cause = 'oltp.tenants')
+    {%- endif %}
+{%- endmacro %}

@@ -1,0 +1,54 @@
+{# Tests run after every build. On an incremental build they look at what was touched, so their cost grows with the change;
+   a condition is written as a mark in `where` and filled in here, for a `where` may not call macros. #}
+
+
+
+{% macro touched_days_only(alias) -%}
+    (
+        ({{ alias }}.tenant_id, {{ alias }}.activity_date) in (select t.tenant_id, t.activity_date from {{ ref('int_touched_messages') }} as t)
+        or {{ everything_is_touched() }}
+    )
+{%- endmacro %}
+
+{% macro touched_messages_only(alias) -%}
+    (
+        ({{ alias }}.tenant_id, {{ alias }}.storage_key) in (select t.tenant_id, t.storage_key from {{ ref('int_touched_messages') }} as t)
+        or {{ everything_is_touched() }}
+    )
+{%- endmacro %}
+
+{# The names of the counters of `a` that differ from those of `b`, as a condition. #}
+{% macro counters_differ(a, b) -%}
+    ({% for name in counter_names() %}coalesce({{ a }}.{{ name }}, 0){{ ', ' if not loop.last }}{% endfor %})
+    is distinct from
+    ({% for name in counter_names() %}coalesce({{ b }}.{{ name }}, 0){{ ', ' if not loop.last }}{% endfor %})
+{%- endmacro %}
+
+{% macro get_where_subquery(relation) -%}
+    {%- set where = config.get('where', '') -%}
+    {%- if where == 'touched days' -%}
+        {%- set where = '(tenant_id, activity_date) in (select tenant_id, activity_date from intermediate.int_touched_messages)' -%}
+    {%- elif where == 'touched messages' -%}
+        {%- set where = '(tenant_id, storage_key) in (select tenant_id, storage_key from intermediate.int_touched_messages)' -%}
+    {%- endif -%}
+    {%- if where and execute -%}
+        (select * from {{ relation }} where {{ where }}{% if where.startswith('(tenant_id') %} or {{ everything_is_touched() }}{% endif %}) as dbt_subquery
+    {%- else -%}
+        {{ relation }}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro everything_is_touched() -%}
+    exists (
+        select from ops.touched_slices
+        where kind = 'all' and coalesce(current_setting('penguin.build_id', true), '') in ('', build_id::text)
+    )
+{%- endmacro %}
+
+{# Fails for two rows with the same values in all of `columns`. #}
+{% test unique_together(model, columns) %}
+select {{ columns | join(', ') }}
+from {{ model }}
+group by {{ columns | join(', ') }}
+having count(*) > 1
+{% endtest %}

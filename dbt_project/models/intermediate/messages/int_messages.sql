@@ -1,0 +1,188 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='slices',
+    full_refresh=false,
+    unique_key=['tenant_id', 'storage_key'],
+    touched='touched_messages',
+    indexes=[
+        {'columns': ['tenant_id', 'storage_key'], 'unique': true},
+        {'columns': ['tenant_id', 'campaign_id', 'step_id', 'activity_date']},
+        {'columns': ['tenant_id', 'mailbox_id', 'activity_date']},
+        {'columns': ['tenant_id', 'mailbox_id', 'domain_id', 'company_id']}
+    ],
+    post_hook=[
+        'create index if not exists int_messages_undecided on {{ this }} (sent_time) where delivered = 0 and bounced = 0 and failed_time is null',
+        'create index if not exists int_messages_one_to_one on {{ this }} (tenant_id, activity_date) where campaign_id is null and not is_warmup'
+    ]
+) }}
+
+{%- set full = is_full_build() %}
+
+with messages as (
+
+    select m.*
+    from {{ ref('stg_content__email_messages') }} as m
+    {%- if not full %}
+    inner join ({{ touched_messages() }}) as touched
+        on m.tenant_id = touched.tenant_id and m.storage_key = touched.storage_key
+    {%- endif %}
+    where m.direction = 'outbound' and m.message_type = 'email' and isfinite(m.sent)
+
+),
+
+engagement as (
+
+    select
+        tenant_id,
+        storage_key,
+        min(occurred) filter (where kind = 'open' and class <> 'machine') as opened,
+        min(occurred) filter (where kind = 'click' and class <> 'machine') as clicked,
+        count(*) filter (where kind = 'open') as open_events,
+        count(*) filter (where kind = 'click') as click_events,
+        count(*) filter (where kind = 'open' and is_counted) as opens_total,
+        count(*) filter (where kind = 'click' and is_counted) as clicks_total,
+        coalesce(bool_or(class = 'machine') filter (where kind = 'open'), false) as opened_machine,
+        coalesce(bool_or(class = 'machine') filter (where kind = 'click'), false) as clicked_machine
+    from ({{ of_touched_messages('int_engagement_events', full) }}) as e
+    group by tenant_id, storage_key
+
+),
+
+replies as (
+
+    select tenant_id, storage_key, min(replied) as replied
+    from ({{ of_touched_messages('stg_content__email_replies', full) }}) as e
+    where not is_auto_reply
+    group by tenant_id, storage_key
+
+),
+
+unsubscribes as (
+
+    select tenant_id, storage_key, min(unsubscribed) as unsubscribed
+    from ({{ of_touched_messages('stg_content__email_unsubscribes', full) }}) as e
+    group by tenant_id, storage_key
+
+),
+
+complaints as (
+
+    select tenant_id, storage_key, min(complained) as complained
+    from ({{ of_touched_messages('stg_content__email_complaints', full) }}) as e
+    group by tenant_id, storage_key
+
+),
+
+-- The last report decides; of two at the same time the hard one.
+bounces as (
+
+    select distinct on (tenant_id, storage_key) tenant_id, storage_key, bounced, bounce_type
+    from (
+        select tenant_id, storage_key, bounced, bounce_type from ({{ of_touched_messages('stg_content__email_bounces', full) }}) as e
+        union all
+        select tenant_id, storage_key, bounced, bounce_type from messages where bounced is not null
+    ) as reports
+    order by tenant_id, storage_key, bounced desc, bounce_type
+
+),
+
+milestones as (
+
+    select
+        messages.tenant_id,
+        messages.storage_key,
+        messages.sent,
+        messages.failed,
+        messages.delivered as confirmed,
+        -- A click without an open opens.
+        least(messages.opened, engagement.opened, messages.clicked, engagement.clicked) as opened,
+        least(messages.clicked, engagement.clicked) as clicked,
+        least(messages.replied, replies.replied) as replied,
+        least(messages.unsubscribed, unsubscribes.unsubscribed) as unsubscribed,
+        least(messages.complained, complaints.complained) as complained,
+        bounces.bounced,
+        bounces.bounce_type,
+        -- The application's own counts stand in where no event is kept.
+        case when engagement.open_events > 0 then engagement.opens_total else messages.open_count end as opens_total,
+        case when engagement.click_events > 0 then engagement.clicks_total else messages.click_count end as clicks_total,
+        coalesce(engagement.opened_machine, false) as opened_machine,
+        coalesce(engagement.clicked_machine, false) as clicked_machine
+    from messages
+    left join engagement on messages.tenant_id = engagement.tenant_id and messages.storage_key = engagement.storage_key
+    left join replies on messages.tenant_id = replies.tenant_id and messages.storage_key = replies.storage_key
+    left join unsubscribes on messages.tenant_id = unsubscribes.tenant_id and messages.storage_key = unsubscribes.storage_key
+    left join complaints on messages.tenant_id = complaints.tenant_id and messages.storage_key = complaints.storage_key
+    left join bounces on messages.tenant_id = bounces.tenant_id and messages.storage_key = bounces.storage_key
+
+),
+
+engaged as (
+
+    select *, least(opened, clicked, replied, unsubscribed, complained) as engaged
+    from milestones
+
+),
+
+decided as (
+
+    select
+        *,
+        case
+            when engaged is not null and confirmed is null then 'implied_by_engagement'
+            when engaged is not null then 'trace'
+            when bounced >= coalesce(confirmed, bounced) then null
+            when confirmed is not null then 'trace'
+            when failed is null and sent + interval '{{ var("silence_hours") }} hours' <= {{ as_of() }} then 'implied_by_silence'
+        end as delivery_basis,
+        engaged is null and bounced is not null and bounced >= coalesce(confirmed, bounced) as is_bounced
+    from engaged
+
+)
+
+select
+    messages.tenant_id,
+    messages.storage_key,
+    {{ utc_date('messages.sent') }} as activity_date,
+    coalesce(mailboxes.company_id, {{ nobody() }}) as company_id,
+    coalesce(mailboxes.domain_id, {{ nobody() }}) as domain_id,
+    coalesce(messages.mailbox_id, {{ nobody() }}) as mailbox_id,
+    messages.campaign_id,
+    coalesce(messages.step_id, {{ nobody() }}) as step_id,
+    messages.lead_id,
+    messages.smtp_ip_address_id,
+    messages.recipient_domain,
+    messages.is_warmup,
+    messages.sent as sent_time,
+    case decided.delivery_basis
+        when 'trace' then decided.confirmed
+        when 'implied_by_engagement' then decided.engaged
+        when 'implied_by_silence' then decided.sent
+    end as delivered_time,
+    decided.delivery_basis,
+    decided.opened as opened_time,
+    decided.clicked as clicked_time,
+    decided.replied as replied_time,
+    decided.unsubscribed as unsubscribed_time,
+    decided.complained as complained_time,
+    case when decided.is_bounced then decided.bounced end as bounced_time,
+    case when decided.is_bounced then decided.bounce_type end::varchar(10) as bounce_type,
+    decided.failed as failed_time,
+    (decided.bounced is not null and not decided.is_bounced and decided.engaged is not null) as ignored_bounce,
+    1::smallint as sent,
+    (decided.delivery_basis is not null)::integer::smallint as delivered,
+    (decided.opened is not null)::integer::smallint as opened_tracked,
+    (decided.clicked is not null)::integer::smallint as clicked_tracked,
+    (decided.replied is not null)::integer::smallint as replied,
+    decided.is_bounced::integer::smallint as bounced,
+    (decided.is_bounced and decided.bounce_type = 'hard')::integer::smallint as hard_bounced,
+    (decided.is_bounced and decided.bounce_type <> 'hard')::integer::smallint as soft_bounced,
+    (decided.unsubscribed is not null)::integer::smallint as unsubscribed,
+    (decided.complained is not null)::integer::smallint as spam_complaints,
+    decided.opens_total::integer as opens_total,
+    decided.clicks_total::integer as clicks_total,
+    decided.opened_machine::integer::smallint as opened_machine,
+    decided.clicked_machine::integer::smallint as clicked_machine
+from messages
+inner join decided on messages.tenant_id = decided.tenant_id and messages.storage_key = decided.storage_key
+left join {{ ref('int_mailboxes') }} as mailboxes
+    on messages.tenant_id = mailboxes.tenant_id and messages.mailbox_id = mailboxes.mailbox_id

@@ -1,0 +1,121 @@
+{{ config(
+    materialized='table',
+    unlogged=true,
+    indexes=[{'columns': ['tenant_id', 'storage_key']}],
+    post_hook='analyze {{ this }}'
+) }}
+
+{%- set messages = earlier('intermediate', 'int_messages') %}
+
+-- Every message that a slice names, with the keys it had, has in int_messages and will have: whatever moved is
+-- recomputed on both sides. A change of a mailbox or domain names its messages only when it moves them.
+with slices as (
+
+    select * from {{ slices() }} as s
+
+),
+
+named as (
+
+    select distinct tenant_id, storage_key
+    from slices
+    where kind = 'message' and storage_key is not null
+
+),
+
+mailboxes as (
+
+    select mailboxes.tenant_id, mailboxes.mailbox_id, mailboxes.domain_id, mailboxes.company_id
+    from {{ ref('int_mailboxes') }} as mailboxes
+    where (mailboxes.tenant_id, mailboxes.mailbox_id) in (
+        select tenant_id, entity_id from slices where cause = 'oltp.email_accounts'
+    )
+
+    union
+
+    select mailboxes.tenant_id, mailboxes.mailbox_id, mailboxes.domain_id, mailboxes.company_id
+    from {{ ref('int_mailboxes') }} as mailboxes
+    where (mailboxes.tenant_id, mailboxes.domain_id) in (
+        select tenant_id, entity_id from slices where cause = 'oltp.domains'
+    )
+
+),
+
+{%- if messages is not none %}
+
+-- Two probes of one index tell whether any message of the mailbox is booked elsewhere.
+moved_mailboxes as (
+
+    select tenant_id, mailbox_id
+    from mailboxes
+    where exists (
+        select from {{ messages }} as m
+        where m.tenant_id = mailboxes.tenant_id and m.mailbox_id = mailboxes.mailbox_id
+            and (m.domain_id, m.company_id) < (mailboxes.domain_id, mailboxes.company_id)
+    ) or exists (
+        select from {{ messages }} as m
+        where m.tenant_id = mailboxes.tenant_id and m.mailbox_id = mailboxes.mailbox_id
+            and (m.domain_id, m.company_id) > (mailboxes.domain_id, mailboxes.company_id)
+    )
+
+),
+
+touched as (
+
+    select tenant_id, storage_key from named
+    union
+    select m.tenant_id, m.storage_key
+    from {{ messages }} as m
+    inner join moved_mailboxes on m.tenant_id = moved_mailboxes.tenant_id and m.mailbox_id = moved_mailboxes.mailbox_id
+
+),
+
+held as (
+
+    select m.tenant_id, m.storage_key, m.activity_date, m.campaign_id, m.step_id, m.mailbox_id, m.lead_id
+    from touched
+    inner join {{ messages }} as m on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
+
+),
+
+{%- else %}
+
+touched as (
+
+    select tenant_id, storage_key from named
+
+),
+
+{%- endif %}
+
+coming as (
+
+    select
+        m.tenant_id, m.storage_key, {{ utc_date('m.sent') }} as activity_date, m.campaign_id,
+        coalesce(m.step_id, {{ nobody() }}) as step_id, coalesce(m.mailbox_id, {{ nobody() }}) as mailbox_id, m.lead_id
+    from touched
+    inner join {{ ref('stg_content__email_messages') }} as m
+        on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
+    where isfinite(m.sent)
+
+),
+
+written as (
+
+    select
+        tenant_id, storage_key, activity_date, campaign_id,
+        coalesce(step_id, {{ nobody() }}) as step_id, coalesce(mailbox_id, {{ nobody() }}) as mailbox_id, lead_id
+    from slices
+    where kind = 'message' and activity_date is not null
+
+)
+
+select * from written
+union
+select * from coming
+{%- if messages is not none %}
+union
+select * from held
+{%- endif %}
+union
+select tenant_id, storage_key, null::date, null::uuid, null::uuid, null::uuid, null::uuid from touched

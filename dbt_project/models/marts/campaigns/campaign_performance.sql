@@ -1,0 +1,18 @@
+{{ config(materialized='view', grants={'select': ['pm_analyst', 'pm_staff']}) }}
+
+select
+    f.tenant_id,
+    f.company_id,
+    f.campaign_id,
+    campaigns.name as campaign_name,
+    f.activity_date,
+    {{ counters('f') }},
+    f.status as campaign_status,
+    f.leads_total,
+    f.active_leads,
+    f.completed_leads,
+    f.is_final,
+    {{ rates() }}
+from {{ ref('campaign_analytics') }} as f
+left join {{ ref('dim_campaigns') }} as campaigns
+    on f.tenant_id = campaigns.tenant_id and f.campaign_id = campaigns.campaign_id

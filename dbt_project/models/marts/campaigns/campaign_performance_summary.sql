@@ -1,0 +1,43 @@
+{{ config(
+    materialized='materialized_view',
+    on_configuration_change='apply',
+    indexes=[{'columns': ['tenant_id', 'campaign_id'], 'unique': true}],
+    grants={'select': ['pm_analyst', 'pm_staff']},
+    meta={'refresh_concurrently': true, 'owner': 'data platform', 'dagster': {'group': 'campaigns'}}
+) }}
+
+with totals as (
+
+    select
+        tenant_id,
+        campaign_id,
+        (array_agg(company_id order by activity_date desc))[1] as company_id,
+        min(activity_date) as first_activity,
+        max(activity_date) as last_activity,
+        {{ message_counters() }},
+        (array_agg(completed_leads order by activity_date desc))[1] as completed_leads,
+        max(updated) as updated
+    from {{ ref('campaign_analytics') }}
+    group by tenant_id, campaign_id
+
+)
+
+select
+    totals.tenant_id,
+    totals.company_id,
+    companies.name as company_name,
+    totals.campaign_id,
+    campaigns.name as campaign_name,
+    campaigns.status as campaign_status,
+    totals.first_activity,
+    totals.last_activity,
+    {{ counters('totals') }},
+    totals.completed_leads,
+    round(extract(epoch from campaigns.completed - campaigns.started) / 3600, 2) as campaign_duration_hours,
+    {{ rates() }},
+    totals.updated
+from totals
+left join {{ ref('dim_campaigns') }} as campaigns
+    on totals.tenant_id = campaigns.tenant_id and totals.campaign_id = campaigns.campaign_id
+left join {{ ref('dim_companies') }} as companies
+    on totals.tenant_id = companies.tenant_id and totals.company_id = companies.company_id

@@ -1,0 +1,118 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='slices',
+    full_refresh=false,
+    unique_key=['tenant_id', 'mailbox_id', 'activity_date'],
+    touched='touched_mailboxes',
+    partition_date='activity_date',
+    frozen_columns=['warmup_status', 'warmup_progress', 'daily_limit', 'campaign_status']
+) }}
+
+{%- set full = is_full_build() %}
+
+-- depends_on: {{ ref('int_usage_windows') }}
+with {% if not full -%}
+touched as (
+
+    {{ touched_mailboxes() }}
+
+),
+
+-- The touched days and the thirteen before each, from which health is computed.
+wanted as (
+
+    select
+        touched.tenant_id,
+        touched.mailbox_id,
+        touched.activity_date - back.n as activity_date,
+        bool_or(back.n = 0) as is_touched
+    from touched
+    cross join generate_series(0, 13) as back (n)
+    group by touched.tenant_id, touched.mailbox_id, touched.activity_date - back.n
+
+),
+
+{% endif -%}
+days as (
+
+    select d.*, {{ 'true' if full else 'wanted.is_touched' }} as is_touched
+    from {{ ref('int_mailbox_days') }} as d
+    {%- if not full %}
+    inner join wanted
+        on d.tenant_id = wanted.tenant_id and d.mailbox_id = wanted.mailbox_id
+        and d.activity_date = wanted.activity_date
+    {%- endif %}
+
+),
+
+weeks as (
+
+    select
+        *,
+        sum(sent) over week as sent_7,
+        sum(delivered) over week as delivered_7,
+        sum(hard_bounced) over week as hard_bounced_7,
+        sum(spam_complaints) over week as spam_complaints_7,
+        sum(unsubscribed) over week as unsubscribed_7,
+        coalesce(sum(sent) over (
+            partition by tenant_id, mailbox_id order by activity_date
+            range between interval '13 days' preceding and interval '7 days' preceding
+        ), 0) as sent_before
+    from days
+    window week as (
+        partition by tenant_id, mailbox_id order by activity_date
+        range between interval '6 days' preceding and current row
+    )
+
+),
+
+rows as (
+
+    select *
+    from weeks
+    where is_touched and activity_date >= {{ online_from() }}
+
+),
+
+-- The open plan of a mailbox, else its latest.
+plans as (
+
+    select distinct on (tenant_id, mailbox_id)
+        tenant_id,
+        mailbox_id,
+        status,
+        least(100, greatest(0, round(100.0 * current_day / nullif(total_days, 0))))::smallint as progress
+    from {{ ref('stg_oltp__warmup_schedules') }}
+    order by tenant_id, mailbox_id, (status <> 'completed') desc, created desc, schedule_id
+
+)
+
+select
+    rows.tenant_id,
+    rows.company_id,
+    nullif(rows.domain_id, {{ nobody() }}) as domain_id,
+    rows.mailbox_id,
+    rows.activity_date,
+    {{ counters('rows') }},
+    plans.status as warmup_status,
+    plans.progress as warmup_progress,
+    {{ mailbox_health(
+        'rows.sent_7', 'rows.delivered_7', 'rows.hard_bounced_7', 'rows.spam_complaints_7', 'rows.unsubscribed_7', 'rows.sent_before',
+        "(coalesce(mailboxes.status, '') = 'suspended')") }} as health_score,
+    rows.current_volume,
+    mailboxes.daily_limit,
+    -- The busiest state among the campaigns that used the mailbox on the day.
+    (
+        select campaigns.status
+        from unnest(rows.campaign_ids) as used (campaign_id)
+        inner join {{ ref('stg_oltp__campaigns') }} as campaigns
+            on campaigns.tenant_id = rows.tenant_id and campaigns.campaign_id = used.campaign_id
+        order by array_position(array['sending', 'paused', 'scheduled', 'completed', 'draft'], campaigns.status::text)
+        limit 1
+    ) as campaign_status,
+    {{ billing_id('rows') }} as billing_id,
+    {{ is_final('rows.activity_date') }} as is_final
+from rows
+left join {{ ref('int_mailboxes') }} as mailboxes
+    on rows.tenant_id = mailboxes.tenant_id and rows.mailbox_id = mailboxes.mailbox_id
+left join plans on rows.tenant_id = plans.tenant_id and rows.mailbox_id = plans.mailbox_id

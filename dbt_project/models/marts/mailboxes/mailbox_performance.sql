@@ -1,0 +1,22 @@
+{{ config(materialized='view', grants={'select': ['pm_analyst', 'pm_staff']}) }}
+
+select
+    f.tenant_id,
+    f.company_id,
+    f.mailbox_id,
+    mailboxes.mailbox_pseudonym as email,
+    mailboxes.domain,
+    f.activity_date,
+    {{ counters('f') }},
+    f.warmup_status,
+    f.warmup_progress as progress_percentage,
+    f.health_score,
+    {{ health_band('f.health_score') }} as health_band,
+    f.current_volume,
+    f.daily_limit,
+    {{ rate('f.current_volume', 'f.daily_limit') }} as utilisation,
+    f.is_final,
+    {{ rates() }}
+from {{ ref('mailbox_analytics') }} as f
+left join {{ ref('dim_mailboxes') }} as mailboxes
+    on f.tenant_id = mailboxes.tenant_id and f.mailbox_id = mailboxes.mailbox_id

@@ -1,0 +1,27 @@
+select
+    storage_key,
+    tenant_id,
+    email_account_id as mailbox_id,
+    smtp_ip_address_id,
+    campaign_id,
+    sequence_step_id as step_id,
+    lead_id,
+    direction,
+    message_type,
+    is_warmup,
+    queued,
+    sent,
+    delivered,
+    opened,
+    clicked,
+    replied,
+    bounced,
+    bounce_type,
+    unsubscribed,
+    complained,
+    failed,
+    open_count,
+    click_count,
+    to_email_domain as recipient_domain
+from {{ source('content', 'email_messages') }}
+where _deleted is null

@@ -1,0 +1,26 @@
+select
+    id as plan_id,
+    name,
+    slug,
+    max_users,
+    max_workspaces,
+    max_domains,
+    max_email_accounts,
+    max_campaigns_per_month,
+    max_emails_per_month,
+    max_warmups,
+    max_contacts,
+    max_storage_gb,
+    dedicated_ips,
+    api_rate_limit,
+    api_access,
+    priority_support,
+    advanced_analytics,
+    white_label,
+    price_monthly,
+    price_yearly,
+    is_active,
+    created,
+    updated
+from {{ source('oltp', 'plans') }}
+where _deleted is null

@@ -1,0 +1,9 @@
+select
+    id as template_id,
+    tenant_id,
+    name,
+    is_starred,
+    created,
+    updated
+from {{ source('oltp', 'templates') }}
+where _deleted is null

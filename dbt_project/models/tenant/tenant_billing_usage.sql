@@ -1,0 +1,3 @@
+{{ config(alias='billing_usage') }}
+
+{{ tenant_view('billing_usage') }}

@@ -1,0 +1,3 @@
+{{ config(alias='campaign_performance') }}
+
+{{ tenant_view('campaign_performance') }}

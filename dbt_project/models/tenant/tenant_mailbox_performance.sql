@@ -1,0 +1,3 @@
+{{ config(alias='mailbox_performance') }}
+
+{{ tenant_view('mailbox_performance') }}

@@ -1,0 +1,310 @@
+"""Brings the marts up to date: claims what was touched, runs dbt over it, and forgets it once everything is built.
+
+Nothing touched, nothing built: then dbt does not even start and nothing is written. Not here: the models
+(dbt_project/), the project's files and manifest (lib/dbt.py), writing slices for changed rows (lib/load.py).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from penguin_pipelines.errors import BuildFailed, Busy, mask
+from penguin_pipelines.lib import db, dbt
+from penguin_pipelines.lib.sql import blocks
+from penguin_pipelines.settings import child_environment
+
+BUILD_LOCK = 7_201_118
+APPLICATION = "penguin build"
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did."""
+
+    started_dbt: bool
+    models: int = 0
+    tests: int = 0
+    seconds: float = 0.0
+    claimed: int = 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a build has taken on, and how dbt is to be called for it."""
+
+    count: int
+    due: bool
+    """False when nothing waits: then dbt is not to be started."""
+    environment: Mapping[str, str]
+    target: Path
+
+
+@contextmanager
+def claimed(
+    url: str,
+    *,
+    home: Path,
+    part: bool = False,
+    full_refresh: bool = False,
+    recompute_days: int = 0,
+    as_of: datetime | None = None,
+    threads: int = 4,
+    wait_seconds: float = 60,
+) -> Iterator[Claim]:
+    """Holds the build lock and what waits to be built; leaving without an exception marks exactly that as built.
+
+    A `part` of the models claims nothing and so consumes nothing. `full_refresh` touches every slice and
+    `recompute_days` those of the last days; both go the same way, so readers see the old figures until the new ones
+    commit. `as_of` is the one clock of the build; `home` is the folder for dbt's working files.
+    """
+    clock = as_of or datetime.now(UTC)
+    with _building(url, wait_seconds) as connection:
+        if full_refresh:
+            connection.execute(blocks("build")["touch_all"])
+        _touch_by_time(connection, clock, recompute_days)
+        build = uuid.uuid4()
+        count = 0 if part else connection.execute(blocks("build")["claim"], {"build": build}).rowcount
+        due = bool(count or part or _is_new_project(connection))
+        target = _target(home, url)
+        target.mkdir(parents=True, exist_ok=True)
+        yield Claim(count, due, _environment(url, clock, None if part else build, threads), target)
+        if due and not part:
+            with connection.transaction():
+                connection.execute(blocks("build")["consume"], {"build": build})
+                _remember_project(connection)
+
+
+def run(
+    url: str,
+    *,
+    home: Path,
+    select: str | None = None,
+    full_refresh: bool = False,
+    as_of: datetime | None = None,
+    threads: int = 4,
+    wait_seconds: float = 60,
+    unit_tests: bool = False,
+    report: Report = lambda _: None,
+) -> BuildResult:
+    """Builds what was touched. With `select` only that part is built and nothing counts as done."""
+    begun = time.monotonic()
+    part = select is not None
+    with claimed(
+        url,
+        home=home,
+        part=part,
+        full_refresh=full_refresh,
+        as_of=as_of,
+        threads=threads,
+        wait_seconds=wait_seconds,
+    ) as claim:
+        if not claim.due:
+            return BuildResult(started_dbt=False, seconds=time.monotonic() - begun)
+        _dbt_build(claim, select, unit_tests, report)
+        models, tests = _counts(claim.target)
+    return BuildResult(True, models, tests, time.monotonic() - begun, claim.count)
+
+
+@contextmanager
+def _building(url: str, wait_seconds: float) -> Iterator[psycopg.Connection]:
+    """A connection that holds the build lock of the warehouse, with no dbt of a dead build left beside it."""
+    connection = db.open_connection(url, "olap", autocommit=True)
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while not _value(connection, "try_lock", lock=BUILD_LOCK):
+            if time.monotonic() > deadline:
+                raise Busy(
+                    f"Another build of this warehouse has been running for over {wait_seconds:g} s; "
+                    "wait for it and try again."
+                )
+            time.sleep(0.2)
+        _end_orphans(connection)
+        connection.execute("set role pm_etl")
+        yield connection
+    finally:
+        connection.close()
+
+
+def _end_orphans(connection: psycopg.Connection) -> None:
+    connection.execute(blocks("build")["end_orphans"], {"application": APPLICATION})
+    for _ in range(50):
+        if not _value(connection, "count_orphans", application=APPLICATION):
+            return
+        time.sleep(0.1)
+
+
+def _value(connection: psycopg.Connection, block: str, **values: Any) -> Any:
+    row = connection.execute(blocks("build")[block], values or None).fetchone()
+    return row[0] if row else None
+
+
+def _touch_by_time(connection: psycopg.Connection, clock: datetime, recompute_days: int) -> None:
+    """Writes the slices that are due by the clock alone; none are, most of the time."""
+    if not _value(connection, "is_built"):
+        return
+    rules = dbt.variables()
+    day = clock.astimezone(UTC).date()
+    values = {
+        "as_of": clock,
+        "silence_hours": rules["silence_hours"],
+        "window_close_days": rules["window_close_days"],
+        "final_day": day - timedelta(days=rules["final_after_days"]),
+        "online_from": _months_before(day, rules["fact_months"]),
+    }
+    for block in ("touch_silent_messages", "touch_final_days", "touch_windows"):
+        connection.execute(blocks("build")[block], values)
+    if recompute_days:
+        connection.execute(blocks("build")["touch_days"], {"from_day": day - timedelta(days=recompute_days)})
+
+
+def _months_before(day: date, months: int) -> date:
+    """First day of the month so many months earlier."""
+    years, month = divmod(day.year * 12 + day.month - 1 - months, 12)
+    return date(years, month + 1, 1)
+
+
+def _is_new_project(connection: psycopg.Connection) -> bool:
+    """True when the models changed since the last build: views must follow although no row was touched."""
+    if not _value(connection, "is_built"):
+        return False
+    return not _value(connection, "has_state") or _value(connection, "built_fingerprint") != dbt.fingerprint()
+
+
+def _remember_project(connection: psycopg.Connection) -> None:
+    fingerprint = dbt.fingerprint()
+    if not _value(connection, "has_state"):
+        connection.execute(blocks("build")["make_state"])
+    if _value(connection, "built_fingerprint") != fingerprint:
+        connection.execute(blocks("build")["forget_state"])
+        connection.execute(blocks("build")["remember_state"], {"fingerprint": fingerprint})
+
+
+def _target(home: Path, url: str) -> Path:
+    """Working folder of dbt, one for each warehouse: two builds that share one spoil each other's files."""
+    parts = conninfo_to_dict(url)
+    place = f"{parts.get('host')}:{parts.get('port')}/{parts.get('dbname')}"
+    return home / "dbt" / f"{parts.get('dbname')}-{sha256(place.encode()).hexdigest()[:8]}"
+
+
+def _environment(url: str, clock: datetime, build: uuid.UUID | None, threads: int) -> dict[str, str]:
+    """Connection parts for profiles.yml, and the clock and the build as settings of its sessions."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+    # jit: the planner's guesses about touched rows are low-risk but high-cost; compiling costs more than it saves.
+    options = [
+        parts.get("options", ""),
+        "-c jit=off",
+        "-c timezone=UTC",
+        f"-c penguin.as_of={clock.astimezone(UTC).isoformat()}",
+    ]
+    if build:
+        options.append(f"-c penguin.build_id={build}")
+    passed_on = {
+        "sslmode": "PGSSLMODE",
+        "sslrootcert": "PGSSLROOTCERT",
+        "sslcert": "PGSSLCERT",
+        "sslkey": "PGSSLKEY",
+    }
+    return child_environment(
+        PENGUIN_DBT_HOST=parts.get("host", "localhost"),
+        PENGUIN_DBT_PORT=parts.get("port", "5432"),
+        PENGUIN_DBT_USER=parts.get("user", "postgres"),
+        PENGUIN_DBT_DATABASE=parts.get("dbname", "penguin_olap"),
+        PENGUIN_DBT_THREADS=str(threads),
+        PENGUIN_DBT_APPLICATION=APPLICATION,
+        DBT_ENV_SECRET_PASSWORD=parts.get("password", ""),
+        PGOPTIONS=" ".join(filter(None, options)),
+        **{variable: parts[name] for name, variable in passed_on.items() if name in parts},
+    )
+
+
+def _dbt_build(claim: Claim, select: str | None, unit_tests: bool, report: Report) -> None:
+    """Runs dbt and tells how far it is; raises BuildFailed with what failed and why."""
+    results = claim.target / "run_results.json"
+    results.unlink(missing_ok=True)
+    args = [
+        "--log-format",
+        "json",
+        "--log-level",
+        "info",
+        "build",
+        "--target-path",
+        str(claim.target),
+        "--log-path",
+        str(claim.target),
+    ]
+    if not unit_tests:
+        args += ["--exclude-resource-type", "unit_test"]
+    if select:
+        # A part reads what was touched as well, so that comes first; tests that need more wait for the whole.
+        args += ["--select", *select.split(), "int_touched_messages", "--indirect-selection", "cautious"]
+    said: list[str] = []
+    with subprocess.Popen(
+        dbt.dbt_command(args), env=dict(claim.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                _listen(line, said, report)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise BuildFailed(_failure(results, said))
+
+
+def _listen(line: str, said: list[str], report: Report) -> None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        said.append(line.strip())
+        return
+    info, data = entry.get("info", {}), entry.get("data", {})
+    if info.get("name") in ("LogModelResult", "LogTestResult", "LogSeedResult"):
+        node = data.get("node_info", {})
+        report(
+            f"{data.get('index')} of {data.get('total')} {data.get('status', '').lower()} "
+            f"{_short(node.get('unique_id', ''))}"
+        )
+    elif info.get("level") == "error":
+        said.append(info.get("msg", "").strip())
+
+
+def _short(unique_id: str) -> str:
+    """`model.penguin.dim_tenants` as `model dim_tenants`; tests carry a hash at the end."""
+    kind, _, rest = unique_id.partition(".")
+    return f"{kind} {rest.split('.')[1] if '.' in rest else rest}"
+
+
+def _failure(results: Path, said: list[str]) -> str:
+    found = [r for r in _results(results) if r["status"] in ("error", "fail", "runtime error")]
+    if not found:
+        return f"dbt stopped before it built anything: {mask(' '.join(' '.join(said[-3:]).split()))}."
+    first = found[0]
+    message = " ".join((first.get("message") or "no message").split())
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return (
+        f"The build failed at {_short(first['unique_id'])}{more}: {message} "
+        "Nothing was marked as built; the next build does it again."
+    )
+
+
+def _results(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text())["results"] if path.exists() else []
+
+
+def _counts(target: Path) -> tuple[int, int]:
+    kinds = [result["unique_id"].partition(".")[0] for result in _results(target / "run_results.json")]
+    return kinds.count("model"), kinds.count("test") + kinds.count("unit_test")

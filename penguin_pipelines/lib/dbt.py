@@ -1,0 +1,197 @@
+"""The dbt project as files and as a program: its manifest, its source descriptions, how to call it.
+
+Here is what needs no database. Not here: running a build (lib/build.py), what the models say (dbt_project/), assets
+made of the manifest (defs/).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from penguin_pipelines.errors import BuildFailed
+from penguin_pipelines.lib import specs
+from penguin_pipelines.lib.specs import Table
+from penguin_pipelines.settings import child_environment
+
+PACKAGE = Path(__file__).parent.parent
+PROJECT = PACKAGE.parent / "dbt_project"
+MANIFEST = PROJECT / "target" / "manifest.json"
+_STAMP = MANIFEST.with_suffix(".sha256")
+
+# Nothing runs more seldom than once an hour; a day without a read means that ingestion stands still.
+FRESHNESS = {"warn_after": {"count": 2, "period": "hour"}, "error_after": {"count": 24, "period": "hour"}}
+
+_COMMENT = re.compile(r"^comment on column (\w+)\.(\w+) is '((?:[^']|'')*)';", re.MULTILINE)
+_GENERATED = "# Generated from penguin_pipelines/tables by `make generate`; edit the stanzas, not this file.\n"
+_ADDED = {
+    "_change_xid": "transaction of the source that last wrote the row",
+    "_loaded": "when this version of the row was loaded",
+    "_deleted": "when the row was found deleted at its source; null while it lives, and staging shows only those",
+}
+
+
+def dbt_command(args: Sequence[str]) -> list[str]:
+    """The command line of dbt, as installed beside this Python, on our project."""
+    program = Path(sys.executable).with_name("dbt")
+    folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
+    return [str(program), "--no-use-colors", *args, *folders]
+
+
+@cache
+def variables() -> dict[str, Any]:
+    """The variables of the project, which rules outside dbt read as well."""
+    return yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"]
+
+
+def fingerprint() -> str:
+    """One value for all files that the project is made of."""
+    digest = hashlib.sha256()
+    for name, path in sorted(_files()):
+        digest.update(f"{name}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _files() -> Iterator[tuple[str, Path]]:
+    generated = {PROJECT / "target", PROJECT / "logs"}
+    for path in PROJECT.rglob("*"):
+        if path.is_file() and not generated & set(path.parents):
+            yield path.relative_to(PROJECT).as_posix(), path
+    yield from ((path.name, path) for path in (PACKAGE / "tables").glob("*.yml"))
+
+
+def ensure_manifest(force: bool = False) -> Path:
+    """The manifest of the project as it is now, parsed anew when any file changed. Needs no database; processes that
+    ask at once wait for one of them."""
+    with _only_one(MANIFEST.parent):
+        if is_current() and not force:
+            return MANIFEST
+        wanted = fingerprint()
+        _parse(MANIFEST.parent / "parsing")
+        # Replaced in one step: a reader without the lock finds the old manifest or the new one.
+        (MANIFEST.parent / "parsing" / "manifest.json").replace(MANIFEST)
+        _STAMP.write_text(wanted)
+    return MANIFEST
+
+
+def is_current() -> bool:
+    """Whether there is a manifest and it is of the project as it is now."""
+    return MANIFEST.exists() and _STAMP.exists() and _STAMP.read_text() == fingerprint()
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _parse(target: Path) -> None:
+    logs = ["--log-path", str(target)]
+    try:
+        done = subprocess.run(
+            dbt_command(["parse", "--target-path", str(target), *logs]),
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            shutil.rmtree(target, ignore_errors=True)
+    except FileNotFoundError:
+        raise BuildFailed(
+            "dbt is not installed beside this Python; install the project's dependencies with: make install"
+        ) from None
+    if done.returncode:
+        raise BuildFailed(
+            f"The dbt project cannot be parsed: {last_words(done.stdout)}. "
+            "See all of it with: dbt parse, in dbt_project."
+        )
+
+
+def last_words(output: str) -> str:
+    """What dbt complains about, in one line."""
+    lines = [re.sub(r"^\d\d:\d\d:\d\d\s+", "", line).strip() for line in output.splitlines()]
+    said = [
+        line
+        for line in lines
+        if line and not line.startswith(("Running with", "Registered adapter", "Unable to do partial"))
+    ]
+    return " ".join(said[-4:]) or "it says nothing"
+
+
+def render_sources() -> dict[Path, str]:
+    """The source descriptions that the stanzas imply, by path of the file that holds them."""
+    return {
+        PROJECT / "models" / "staging" / source / f"_{source}__sources.yml": _sources_file(source)
+        for source in specs.SOURCES
+    }
+
+
+def _sources_file(source: str) -> str:
+    comments = _column_comments(source)
+    described = {
+        "name": source,
+        "schema": f"raw_{source}",
+        "description": f"Copies of the {source} tables, classified column by column; written by ingestion only.",
+        "config": {"freshness": FRESHNESS},
+        "tables": [_source_table(table, comments) for table in specs.tables(source)],
+    }
+    return _GENERATED + yaml.safe_dump(
+        {"version": 2, "sources": [described]}, sort_keys=False, width=160, allow_unicode=True
+    )
+
+
+def _source_table(table: Table, comments: dict[tuple[str, str], str]) -> dict[str, Any]:
+    # Freshness asks the bookmark: a table in which nothing happens is not stale, and max(_loaded) would read all of it.
+    asked = (
+        f"select max(source_read) from ops.bookmarks where source = '{table.source}' and table_name = '{table.name}'"
+    )
+    columns = [
+        {"name": column.name, "description": _meaning(table, column, comments), "data_type": column.type}
+        for column in table.raw_columns
+    ]
+    columns += [{"name": name, "description": text} for name, text in _ADDED.items()]
+    return {
+        "name": table.name,
+        "description": table.description,
+        "config": {"loaded_at_query": asked},
+        "columns": columns,
+    }
+
+
+def _meaning(table: Table, column: specs.Column, comments: dict[tuple[str, str], str]) -> str:
+    said = comments.get((table.name, column.origin), "")
+    if column.how == "domain":
+        return f"domain of {column.origin}, in lower case"
+    if column.how == "pseudonym":
+        return "keyed hash, never the value itself" + (f"; {said}" if said else "")
+    if said:
+        return said
+    if column.name == table.tenant:
+        return "tenant that owns the row"
+    if column.name in table.key:
+        return "key of the row in its source"
+    return f"{column.name.replace('_', ' ')}, as in the source"
+
+
+def _column_comments(source: str) -> dict[tuple[str, str], str]:
+    """What the migrations of the tier say about its columns."""
+    found: dict[tuple[str, str], str] = {}
+    for path in sorted((PACKAGE / "migrations" / source).glob("*.up.sql")):
+        for table, column, text in _COMMENT.findall(path.read_text()):
+            found[table, column] = text.replace("''", "'")
+    return found

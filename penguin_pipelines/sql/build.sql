@@ -1,0 +1,105 @@
+-- What a build does around dbt: the lock, what time touches, claiming and consuming slices.
+
+-- name: try_lock
+-- One build at a time per warehouse; the lock lives as long as its session.
+select pg_try_advisory_lock(%(lock)s);
+
+-- name: end_orphans
+-- Sessions of a dbt whose build died; whoever holds the lock knows that none of them is wanted.
+select pg_terminate_backend(pid)
+from pg_stat_activity
+where datname = current_database() and usename = session_user and application_name = %(application)s;
+
+-- name: count_orphans
+-- Those of them that are still there.
+select count(*)
+from pg_stat_activity
+where datname = current_database() and usename = session_user and application_name = %(application)s;
+
+-- name: is_built
+-- Whether any build has finished its message table.
+select to_regclass('intermediate.int_messages') is not null;
+
+-- name: touch_all
+-- A rebuild is a slice like any other: it stays until a build has covered it.
+insert into ops.touched_slices (kind, cause) values ('all', 'full refresh');
+
+-- name: touch_silent_messages
+-- Messages without any sign for so long that no bounce will come: they count as delivered from now on.
+insert into ops.touched_slices
+  (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id)
+select 'message', 'time.silence', m.tenant_id, m.storage_key, m.activity_date, m.campaign_id, m.step_id, m.mailbox_id, m.lead_id
+from intermediate.int_messages as m
+where m.delivered = 0 and m.bounced = 0 and m.failed_time is null
+  and m.sent_time <= %(as_of)s - make_interval(hours => %(silence_hours)s)
+  and not exists (
+    select from ops.touched_slices as s
+    where s.kind = 'message' and s.cause = 'time.silence' and s.tenant_id = m.tenant_id and s.storage_key = m.storage_key);
+
+-- name: touch_final_days
+-- Days that no late event is expected for any more: their rows become final.
+insert into ops.touched_slices (kind, cause, tenant_id, activity_date)
+select 'entity', 'time.final', d.tenant_id, d.activity_date
+from (
+  select tenant_id, activity_date from marts.sequence_step_analytics where not is_final and activity_date <= %(final_day)s
+  union
+  select tenant_id, activity_date from marts.campaign_analytics where not is_final and activity_date <= %(final_day)s
+  union
+  select tenant_id, activity_date from marts.mailbox_analytics where not is_final and activity_date <= %(final_day)s
+) as d
+where d.activity_date >= %(online_from)s
+  and not exists (
+    select from ops.touched_slices as s
+    where s.kind = 'entity' and s.cause = 'time.final' and s.tenant_id = d.tenant_id and s.activity_date = d.activity_date);
+
+-- name: touch_days
+-- Messages of the last days, so that they are computed again although nothing changed.
+insert into ops.touched_slices
+  (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id)
+select 'message', 'time.recompute', tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id
+from intermediate.int_messages
+where activity_date > %(from_day)s;
+
+-- name: touch_windows
+-- Tenants with a usage window to close, or whose contract has entered a month without one.
+insert into ops.touched_slices (kind, cause, tenant_id)
+select 'entity', 'time.window', d.tenant_id
+from (
+  select tenant_id from marts.billing_analytics
+  where not is_final and period_end <= %(as_of)s - make_interval(days => %(window_close_days)s)
+  union
+  select s.tenant_id from raw_oltp.subscriptions as s
+  where s._deleted is null and s.status <> 'canceled'
+    and not exists (
+      select from marts.billing_analytics as w where w.tenant_id = s.tenant_id and w.period_end > %(as_of)s)
+) as d
+where not exists (
+  select from ops.touched_slices as s where s.kind = 'entity' and s.cause = 'time.window' and s.tenant_id = d.tenant_id);
+
+-- name: claim
+-- Takes everything that waits, also what a build that died had taken.
+update ops.touched_slices set build_id = %(build)s where build_id is distinct from %(build)s;
+
+-- name: consume
+-- Exactly what was claimed; slices that came meanwhile wait for the next build.
+delete from ops.touched_slices where build_id = %(build)s;
+
+-- name: make_state
+-- Which version of the project was built last; dbt's own role owns it.
+create table if not exists intermediate.built_project (fingerprint text not null, built timestamptz not null);
+
+-- name: has_state
+-- Whether that is known at all.
+select to_regclass('intermediate.built_project') is not null;
+
+-- name: built_fingerprint
+-- The version that was built last.
+select fingerprint from intermediate.built_project order by built desc limit 1;
+
+-- name: forget_state
+-- One row is enough.
+delete from intermediate.built_project;
+
+-- name: remember_state
+-- The version that was just built.
+insert into intermediate.built_project (fingerprint, built) values (%(fingerprint)s, now());

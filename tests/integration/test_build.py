@@ -1,0 +1,273 @@
+"""The build on a real server: what was touched is built and nothing else, and it ends where a rebuild ends.
+
+Raw rows are made by hand here, with the slices that the loader would write. Not here: ingestion (test_ingest.py),
+the rules of the counters one by one (unit tests of dbt, which `test_rules` runs) and against an independent
+recount (test_end_to_end.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from penguin_pipelines.errors import BuildFailed, Busy
+from penguin_pipelines.lib import build, dbt, specs
+from penguin_pipelines.lib.build import BuildResult
+
+NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+FACTS = (
+    "intermediate.int_messages",
+    "intermediate.int_engagement_events",
+    "intermediate.int_mailbox_days",
+    "marts.sequence_step_analytics",
+    "marts.campaign_analytics",
+    "marts.mailbox_analytics",
+    "marts.dim_campaigns",
+)
+NOT_COMPARED = ("id", "created", "updated", "billing_id")
+
+WORLD = """
+create function pg_temp.u(t text) returns uuid language sql immutable return md5(t)::uuid;
+insert into raw_oltp.tenants (id, name, created) select pg_temp.u('t' || i), 'Tenant ' || i, now() -
+  interval '200 days' from generate_series(1, 2) i;
+insert into raw_oltp.companies (id, tenant_id, name, status) select pg_temp.u('c' || i || j),
+  pg_temp.u('t' || i), 'C' || j, 'active' from generate_series(1, 2) i, generate_series(1, 2) j;
+insert into raw_oltp.domains (id, tenant_id, company_id, domain, created) select pg_temp.u('d' || i || j),
+  pg_temp.u('t' || i), pg_temp.u('c' || i || j), 'd' || j || '.example', now() from generate_series(1, 2)
+  i, generate_series(1, 2) j;
+insert into raw_oltp.email_accounts (id, tenant_id, domain_id, status, daily_limit, email) select
+  pg_temp.u('m' || i || j), pg_temp.u('t' || i), pg_temp.u('d' || i || (j %% 2 + 1)), 'active', 50, md5(i
+  || ',' || j) from generate_series(1, 2) i, generate_series(1, 4) j;
+insert into raw_oltp.campaigns (id, tenant_id, company_id, name, status, started) select pg_temp.u('k' ||
+  i || j), pg_temp.u('t' || i), pg_temp.u('c' || i || 1), 'K' || j, 'sending', now() from
+  generate_series(1, 2) i, generate_series(1, 2) j;
+insert into raw_oltp.campaign_sequence_steps (id, tenant_id, campaign_id, step_order, step_type) select
+  pg_temp.u('s' || i || j || o), pg_temp.u('t' || i), pg_temp.u('k' || i || j), o, 'email' from
+  generate_series(1, 2) i, generate_series(1, 2) j, generate_series(1, 2) o;
+insert into raw_oltp.plans (id, slug, max_emails_per_month, price_monthly) values (pg_temp.u('starter'),
+  'starter', 10000, 4900);
+insert into raw_oltp.subscriptions (id, tenant_id, plan_id, status, billing_interval,
+  current_period_start, current_period_end, created)
+select pg_temp.u('sub' || i), pg_temp.u('t' || i), pg_temp.u('starter'), 'active', 'month', %(now)s -
+  interval '9 days', %(now)s + interval '20 days', %(now)s - interval '100 days' from generate_series(1,
+  2) i;
+insert into raw_content.email_messages (storage_key, tenant_id, email_account_id, campaign_id,
+  sequence_step_id, direction, message_type, is_warmup, sent, delivered, open_count, click_count)
+select 'm' || n, pg_temp.u('t' || i), pg_temp.u('m' || i || (n %% 4 + 1)), case when n %% 5 > 0 then
+  pg_temp.u('k' || i || (n %% 2 + 1)) end,
+  case when n %% 5 > 1 then pg_temp.u('s' || i || (n %% 2 + 1) || (n %% 3 %% 2 + 1)) end, 'outbound',
+    'email', n %% 11 = 0,
+  %(now)s - n * interval '97 minutes', case when n %% 3 > 0 then %(now)s - n * interval '97 minutes' +
+    interval '5 seconds' end, 0, 0
+from generate_series(1, 400) n, lateral (select n %% 2 + 1 as i) t;
+insert into raw_content.email_opens (id, tenant_id, storage_key, event_key, opened, user_agent, is_bot)
+select n, tenant_id, storage_key, 'o' || n, sent + interval '1 hour', 'Thunderbird', n %% 13 = 0 from
+  (select *, substr(storage_key, 2)::int n from raw_content.email_messages) m where n %% 4 = 0;
+insert into raw_content.email_bounces (id, tenant_id, storage_key, event_key, bounced, bounce_type)
+select gen_random_uuid(), tenant_id, storage_key, 'b' || n, sent + interval '1 minute', 'hard' from
+  (select *, substr(storage_key, 2)::int n from raw_content.email_messages) m where n %% 17 = 0;
+insert into ops.touched_slices (kind, cause) values ('all', 'content.email_messages');
+"""
+
+CHANGES = {
+    "a late click": (
+        "insert into raw_content.email_clicks (id, tenant_id, storage_key, event_key, clicked, "
+        "is_bot) select 1, tenant_id, storage_key, 'late', %(now)s, false from "
+        "raw_content.email_messages where storage_key = 'm301'"
+    ),
+    "another day": (
+        "update raw_content.email_messages set sent = sent - interval '3 days', delivered = null "
+        "where storage_key = 'm40'"
+    ),
+    "another campaign, no mailbox": (
+        "update raw_content.email_messages set campaign_id = null, sequence_step_id = null, "
+        "email_account_id = null where storage_key = 'm41'"
+    ),
+    "deleted": "update raw_content.email_messages set _deleted = now() where storage_key in ('m50', 'm51')",
+    "the last of its day": ("update raw_content.email_messages set _deleted = now() where storage_key = 'm400'"),
+    "never sent": "update raw_content.email_messages set sent = null where storage_key = 'm60'",
+}
+CHANGED = ["m301", "m40", "m41", "m50", "m51", "m400", "m60"]
+NOTE = """
+insert into ops.touched_slices (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id,
+  mailbox_id)
+select 'message', 'content.email_messages', tenant_id, storage_key, (sent at time zone 'UTC')::date,
+  campaign_id, sequence_step_id, email_account_id
+from raw_content.email_messages where storage_key = any(%(keys)s) and _deleted is null
+"""
+
+
+class Warehouse:
+    """A migrated warehouse with raw rows."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.url, self.home = url, home
+        with self.connect("pm_loader") as connection:
+            for source in specs.SOURCES:
+                for table in specs.tables(source):
+                    _make_raw(connection, table)
+            psycopg.ClientCursor(connection).execute(WORLD, {"now": NOW})
+
+    @contextmanager
+    def connect(self, role: str) -> Iterator[psycopg.Connection]:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+            yield connection
+
+    def build(self, **given: Any) -> BuildResult:
+        return build.run(self.url, home=self.home, **{"as_of": NOW, **given})
+
+    def rows(self, query: str, role: str = "pm_etl") -> list[tuple[Any, ...]]:
+        with self.connect(role) as connection:
+            return connection.execute(query).fetchall()  # type: ignore[call-overload]
+
+    def facts(self) -> dict[str, set[tuple[Any, ...]]]:
+        """Everything that a rebuild must reproduce."""
+        found = {}
+        for relation in FACTS:
+            schema, name = relation.split(".")
+            columns = self.rows(
+                f"select attname from pg_attribute where attrelid = '{schema}.{name}'::regclass "
+                "and attnum > 0 and not attisdropped"
+            )
+            names = ", ".join(f"{c}::text" for (c,) in columns if c not in NOT_COMPARED)
+            found[relation] = set(self.rows(f"select {names} from {relation}"))
+        return found
+
+
+def _make_raw(connection: psycopg.Connection, table: specs.Table) -> None:
+    columns = ", ".join(f'"{c.name}" {c.type}' for c in table.raw_columns)
+    added = "_change_xid xid8, _loaded timestamptz default now(), _deleted timestamptz"
+    name = f"{table.raw_schema}.{table.name}"
+    connection.execute(f"create table {name} ({columns}, {added}, primary key ({', '.join(table.raw_key)}))")  # type: ignore[call-overload]
+    connection.execute(f"grant select on {name} to pm_etl")  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def warehouse(tiers: dict[str, str], tmp_path: Path) -> Warehouse:
+    return Warehouse(tiers["olap"], tmp_path)
+
+
+def test_what_changed_ends_where_a_rebuild_ends(warehouse: Warehouse) -> None:
+    first = warehouse.build()
+    assert first.started_dbt and first.models > 40 and first.tests > 30 and first.claimed == 1
+    before = warehouse.facts()
+    assert all(before.values())
+    idle = warehouse.build()
+    assert not idle.started_dbt
+    with warehouse.connect("pm_loader") as connection:
+        connection.execute(NOTE, {"keys": CHANGED})
+        for change in CHANGES.values():
+            connection.execute(change, {"now": NOW} if "%(now)s" in change else None)  # type: ignore[call-overload]
+        connection.execute(NOTE, {"keys": CHANGED})
+        connection.execute(
+            "update raw_oltp.domains d set company_id = (select c.id from raw_oltp.companies c where "
+            "c.tenant_id = d.tenant_id and c.id <> d.company_id) where domain = 'd1.example'"
+        )
+        connection.execute(
+            "insert into ops.touched_slices (kind, cause, tenant_id, entity_id) select 'entity', "
+            "'oltp.domains', tenant_id, id from raw_oltp.domains where domain = 'd1.example'"
+        )
+        connection.execute("update raw_oltp.campaigns set name = 'Renamed', status = 'paused' where name = 'K2'")
+        connection.execute(
+            "insert into ops.touched_slices (kind, cause, tenant_id, entity_id) select 'entity', "
+            "'oltp.campaigns', tenant_id, id from raw_oltp.campaigns where name = 'Renamed'"
+        )
+    assert warehouse.build().started_dbt
+    after = warehouse.facts()
+    assert all(after[name] != before[name] for name in FACTS)
+    assert warehouse.build(full_refresh=True).claimed == 1
+    rebuilt = warehouse.facts()
+    for name in FACTS:
+        assert after[name] == rebuilt[name], name
+    assert warehouse.rows("select count(*) from ops.touched_slices") == [(0,)]
+
+
+def test_time_alone_touches(warehouse: Warehouse) -> None:
+    warehouse.build()
+    later = NOW + timedelta(days=12)
+    assert warehouse.build(as_of=later).started_dbt
+    day = (later - timedelta(days=8)).date()
+    undecided = "select count(*) from intermediate.int_messages where delivered + bounced = 0"
+    assert warehouse.rows(undecided) == [(0,)]
+    for fact in ("sequence_step_analytics", "campaign_analytics", "mailbox_analytics"):
+        assert warehouse.rows(f"select count(*) from marts.{fact} where is_final <> (activity_date <= '{day}')") == [
+            (0,)
+        ]
+    assert not warehouse.build(as_of=later).started_dbt
+
+
+def test_a_tenant_sees_its_own_rows_only_and_an_edited_query_takes_effect(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "dbt_project"
+    shutil.copytree(dbt.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    monkeypatch.setattr(dbt, "PROJECT", project)
+    warehouse.build()
+    views = [
+        name
+        for (name,) in warehouse.rows(
+            "select viewname from pg_views where schemaname = 'tenant' and viewname <> 'data_freshness'"
+        )
+    ]
+    assert len(views) == 5
+    tenants = warehouse.rows("select tenant_id from marts.dim_tenants")
+    for role in ("pm_tenant", "pm_app"):
+        for view in views:
+            assert warehouse.rows(f"select count(*) from tenant.{view}", role) == [(0,)]
+            for (tenant,) in tenants:
+                with warehouse.connect(role) as connection:
+                    connection.execute(f"set local app.current_tenant_id = '{tenant}'")  # type: ignore[call-overload]
+                    seen = connection.execute(f"select distinct tenant_id from tenant.{view}").fetchall()  # type: ignore[call-overload]
+                assert seen == [(tenant,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        warehouse.rows("select * from marts.campaign_analytics", "pm_tenant")
+    assert warehouse.rows("select count(*) from marts.campaign_performance_summary", "pm_analyst") == [(2,)]
+
+    model = project / "models" / "marts" / "campaigns" / "campaign_performance_summary.sql"
+    model.write_text(model.read_text().replace("    totals.updated\n", "    totals.updated,\n    7 as seven\n"))
+    below = project / "models" / "marts" / "campaigns" / "campaign_performance.sql"
+    below.write_text(
+        below.read_text().replace("    f.activity_date,\n", "    f.activity_date::text as activity_date,\n")
+    )
+    assert warehouse.build(select="campaign_performance_summary campaign_performance").claimed == 0
+    assert warehouse.rows("select distinct seven from marts.campaign_performance_summary", "pm_analyst") == [(7,)]
+    # What stands on a view that was made anew is still there, with its grants.
+    with warehouse.connect("pm_tenant") as connection:
+        connection.execute(f"set local app.current_tenant_id = '{tenants[0][0]}'")  # type: ignore[call-overload]
+        assert connection.execute("select count(*) from tenant.campaign_performance_summary").fetchone() == (1,)
+        assert connection.execute(
+            "select pg_typeof(activity_date)::text from tenant.campaign_performance limit 1"
+        ).fetchone() == ("text",)
+
+
+def test_a_failed_build_consumes_nothing(warehouse: Warehouse) -> None:
+    with warehouse.connect("pm_loader") as connection:
+        connection.execute("alter table raw_content.email_replies rename column is_auto_reply to auto")
+    with pytest.raises(BuildFailed, match=r"stg_content__email_replies.*is_auto_reply"):
+        warehouse.build()
+    assert warehouse.rows("select kind, build_id is not null from ops.touched_slices") == [("all", True)]
+    with warehouse.connect("pm_loader") as connection:
+        connection.execute("alter table raw_content.email_replies rename column auto to is_auto_reply")
+    assert warehouse.build().claimed == 1
+
+
+def test_rules(warehouse: Warehouse) -> None:
+    """The unit tests of dbt: one for each written rule of the counters."""
+    warehouse.build()
+    assert warehouse.build(full_refresh=True, unit_tests=True).tests >= 48
+
+
+def test_one_build_at_a_time(warehouse: Warehouse) -> None:
+    with psycopg.connect(warehouse.url, autocommit=True) as other:
+        other.execute("select pg_advisory_lock(%s)", [build.BUILD_LOCK])
+        with pytest.raises(Busy, match="Another build"):
+            warehouse.build(wait_seconds=0.3)

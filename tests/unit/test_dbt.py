@@ -1,0 +1,125 @@
+"""The dbt project as files: manifest, source descriptions, what a build tells about a failure. No server is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import UTC, date, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import yaml
+
+from penguin_pipelines.lib import build, dbt, specs
+
+
+def test_sources_describe_every_stanza() -> None:
+    for path, text in dbt.render_sources().items():
+        source = yaml.safe_load(text)["sources"][0]
+        tables = {t["name"]: t for t in source["tables"]}
+        assert path.name == f"_{source['name']}__sources.yml"
+        assert set(tables) == {t.name for t in specs.tables(source["name"])}
+        for table in specs.tables(source["name"]):
+            described = {c["name"]: c["description"] for c in tables[table.name]["columns"]}
+            assert {c.name for c in table.raw_columns} <= set(described)
+            assert all(described.values())
+            assert not set(table.columns.never) & set(described)
+
+
+def test_sources_on_disk_are_those_of_the_stanzas() -> None:
+    for path, text in dbt.render_sources().items():
+        assert path.read_text() == text, f"{path.name} is not what the stanzas imply; run: make generate"
+
+
+def test_manifest_is_parsed_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[Path] = []
+
+    def parse(target: Path) -> None:
+        parsed.append(target)
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "manifest.json").write_text("{}")
+
+    (tmp_path / "models").mkdir()
+    model = tmp_path / "models" / "a.sql"
+    model.write_text("select 1")
+    monkeypatch.setattr(dbt, "PROJECT", tmp_path)
+    monkeypatch.setattr(dbt, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(dbt, "MANIFEST", tmp_path / "target" / "manifest.json")
+    monkeypatch.setattr(dbt, "_parse", parse)
+    assert dbt.ensure_manifest() == tmp_path / "target" / "manifest.json"
+    os.utime(model)  # touched, not changed
+    dbt.ensure_manifest()
+    assert len(parsed) == 1
+    model.write_text("select 2")
+    dbt.ensure_manifest()
+    dbt.ensure_manifest(force=True)
+    assert len(parsed) == 3
+
+
+def test_every_model_and_column_is_described() -> None:
+    manifest = json.loads(dbt.ensure_manifest().read_text())
+    models = [n for n in manifest["nodes"].values() if n["resource_type"] in ("model", "seed")]
+    assert len(models) > 40
+    for model in models:
+        assert model["description"], model["name"]
+        assert model["columns"], model["name"]
+        assert all(c["description"] for c in model["columns"].values()), model["name"]
+        assert model["config"]["meta"]["dagster"]["group"], model["name"]
+
+
+def test_singular_tests_say_when_they_fail() -> None:
+    for path in (dbt.PROJECT / "tests").glob("*.sql"):
+        assert re.search(r"^-- (Fails|Warns) if\b", path.read_text(), re.MULTILINE), path.name
+
+
+def test_first_month_that_is_kept() -> None:
+    assert build._months_before(date(2026, 11, 20), 24) == date(2024, 11, 1)
+    assert build._months_before(date(2026, 1, 31), 1) == date(2025, 12, 1)
+
+
+def test_connection_and_clock_reach_dbt() -> None:
+    given = build._environment(
+        "postgresql://me:secret@db:6543/olap", datetime(2026, 1, 2, 3, tzinfo=UTC), UUID(int=7), 2
+    )
+    assert (given["PENGUIN_DBT_HOST"], given["PENGUIN_DBT_PORT"], given["PENGUIN_DBT_DATABASE"]) == (
+        "db",
+        "6543",
+        "olap",
+    )
+    assert given["DBT_ENV_SECRET_PASSWORD"] == "secret"
+    assert "penguin.as_of=2026-01-02T03:00:00+00:00" in given["PGOPTIONS"]
+    assert f"penguin.build_id={UUID(int=7)}" in given["PGOPTIONS"]
+    assert given["DO_NOT_TRACK"] == "1"
+
+
+def test_a_failure_is_a_sentence(tmp_path: Path) -> None:
+    results = tmp_path / "run_results.json"
+    assert "before it built anything: out of luck." in build._failure(results, ["out of  luck"])
+    failed = [
+        {"status": "success", "unique_id": "model.penguin.a", "message": "fine"},
+        {"status": "error", "unique_id": "model.penguin.b", "message": "relation does\n not exist"},
+        {"status": "fail", "unique_id": "test.penguin.c.0f", "message": "Got 2 results"},
+    ]
+    results.write_text(json.dumps({"results": failed}))
+    assert build._failure(results, []).startswith("The build failed at model b and 1 more: relation does not exist")
+
+
+def test_progress_is_told() -> None:
+    told: list[str] = []
+    said: list[str] = []
+    node = {"unique_id": "model.penguin.dim_tenants"}
+    line = {
+        "info": {"name": "LogModelResult", "level": "info"},
+        "data": {"index": 3, "total": 9, "status": "OK", "node_info": node},
+    }
+    build._listen(json.dumps(line), said, told.append)
+    build._listen(
+        json.dumps({"info": {"name": "X", "level": "error", "msg": "no such file"}, "data": {}}),
+        said,
+        told.append,
+    )
+    build._listen("Traceback", said, told.append)
+    assert told == ["3 of 9 ok model dim_tenants"]
+    assert said == ["no such file", "Traceback"]
