@@ -7,6 +7,7 @@ connections in `resources.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,9 +26,7 @@ ENV_FILE: Final = ".env"
 TIERS: Final = ("oltp", "content", "queue", "olap")
 """The four tiers in dependency order: sources first, the warehouse last."""
 
-DATABASES: Final[Mapping[str, str]] = MappingProxyType(
-    {name: f"penguin_{name}" for name in (*TIERS, "dagster")}
-)
+DATABASES: Final[Mapping[str, str]] = MappingProxyType({name: f"penguin_{name}" for name in (*TIERS, "dagster")})
 """Local database of each tier and of Dagster's own storage."""
 
 _REQUIRED_OUTSIDE_LOCAL = (*(f"{tier}_url" for tier in TIERS), "redis_url", "dagster_url", "pseudonym_key")
@@ -65,9 +64,7 @@ class Settings(BaseSettings):
         description=f"Key of the pseudonyms, at least {_SHORTEST_KEY} characters. Another key gives other "
         "pseudonyms. Made once and kept in PENGUIN_HOME when absent locally.",
     )
-    postgres_port: Port | None = Field(
-        None, description="Port of the local Postgres; any free one when absent."
-    )
+    postgres_port: Port | None = Field(None, description="Port of the local Postgres; any free one when absent.")
     redis_port: Port | None = Field(None, description="Port of the local Redis; any free one when absent.")
     ui_port: Port = Field(3000, description="Port of the Dagster UI.")
     postgres_bin: Path | None = Field(
@@ -105,9 +102,7 @@ class Settings(BaseSettings):
 
 def _checked(url: SecretStr | None, schemes: tuple[str, ...], form: str) -> SecretStr | None:
     text = url.get_secret_value() if url else None
-    if text is not None and not any(
-        text.startswith(scheme) and len(text) > len(scheme) for scheme in schemes
-    ):
+    if text is not None and not any(text.startswith(scheme) and len(text) > len(scheme) for scheme in schemes):
         raise ValueError(f"is not a usable URL; write {form}")
     return url
 
@@ -153,6 +148,21 @@ def child_environment(**extra: str) -> dict[str, str]:
     merged = {**env_file, **os.environ}
     home = Path(merged.get(variable("home")) or ".penguin").expanduser().resolve()
     return {**merged, variable("home"): str(home), "DO_NOT_TRACK": "1", **extra}
+
+
+@contextlib.contextmanager
+def exported(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables for a child of a library that hands on this process's environment and nothing else."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def environment_fields() -> Iterator[tuple[str, str, str]]:

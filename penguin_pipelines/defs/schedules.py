@@ -1,0 +1,60 @@
+"""Every cron line of the project, and the one job over all assets that most of them start.
+
+A slot of a schedule is one run: its run key is the schedule and the slot, whoever asks for it. Other jobs are
+defined beside what they do and named here. Times are UTC.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from penguin_pipelines.resources import runs_by_default
+
+STATUS = dg.DefaultScheduleStatus.RUNNING if runs_by_default() else dg.DefaultScheduleStatus.STOPPED
+
+
+def _schedule(
+    name: str, cron: str, job: str, description: str, config: dict[str, Any] | None = None
+) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=name,
+        cron_schedule=cron,
+        job_name=job,
+        execution_timezone="UTC",
+        description=description,
+        default_status=STATUS,
+    )
+    def slot(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        time = context.scheduled_execution_time.isoformat(timespec="minutes")
+        return dg.RunRequest(run_key=f"{name}:{time}", run_config=config or {}, tags={"penguin/slot": time})
+
+    return slot
+
+
+def _recompute(days: int) -> dict[str, Any]:
+    """Run configuration that touches the last days, so that they are built again although nothing changed."""
+    return {"ops": {"dbt_warehouse": {"config": {"recompute_days": days}}}}
+
+
+@dg.definitions
+def schedules() -> dg.Definitions:
+    warehouse = dg.define_asset_job(
+        "warehouse",
+        selection=dg.AssetSelection.all(),
+        description="Reads every source, builds what the changes touch and checks the result.",
+    )
+    return dg.Definitions(jobs=[warehouse], schedules=list(_table()))
+
+
+def _table() -> Iterator[dg.ScheduleDefinition]:
+    yield _schedule("hourly_metrics", "5 * * * *", "warehouse", "Today and whatever changes touched.")
+    yield _schedule(
+        "daily_aggregate",
+        "0 2 * * *",
+        "warehouse",
+        "The last 7 days again; they become final after that. Usage windows are part of it.",
+        _recompute(7),
+    )
+    yield _schedule("weekly", "30 3 * * 0", "warehouse", "The last 90 days again.", _recompute(90))
+    yield _schedule("partition_care", "0 1 * * *", "partition_care", "Partitions ahead of time.")

@@ -1,0 +1,109 @@
+"""Assets of dbt: every model is one, its tests are its checks, all are built by one dbt process.
+
+Which slices wait, and what time itself touches, lib/build.py knows: where nothing waits dbt is not started.
+The models are in dbt_project; the manifest is made before, by `penguin manifest`, never while this loads.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+
+from penguin_pipelines.errors import BuildFailed, PenguinError
+from penguin_pipelines.lib import build, dbt
+from penguin_pipelines.resources import OWNERS, TierResource, failure
+from penguin_pipelines.settings import exported
+
+GROUPS = ("staging", "intermediate", "campaigns", "mailboxes", "billing", "infrastructure", "operations")
+
+KINDS = {"materialized_view": {"matview"}, "view": {"view"}}
+
+# Unit tests prove the SQL, not the data; `penguin build` and the test suite run them.
+ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
+
+# Marts are only built when something touched them, but the nightly run touches the last week of every one.
+FRESH = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=26), fail_window=timedelta(hours=50))
+
+
+class Translator(DagsterDbtTranslator):
+    """How a node of dbt looks to Dagster: a source is the asset that fills it, a model is [layer, model]."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        name = dbt_resource_props["name"]
+        if dbt_resource_props["resource_type"] == "source":
+            return dg.AssetKey([dbt_resource_props["source_name"], name])
+        # The views for tenants bear the names of the views that they show; the alias is that name.
+        return dg.AssetKey([_layer(dbt_resource_props), dbt_resource_props.get("alias") or name])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        chosen = super().get_group_name(dbt_resource_props)
+        layer = _layer(dbt_resource_props)
+        return chosen or (layer if layer in GROUPS else "operations")
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        props = self.get_resource_props(manifest, unique_id)
+        if props["resource_type"] == "source":
+            return spec
+        # Slices and bookmarks steer the build; nobody materializes them.
+        deps = [dep for dep in spec.deps if dep.asset_key.path[0] != "ops"]
+        kind = KINDS.get(props["config"]["materialized"], set())
+        return spec.replace_attributes(
+            deps=deps,
+            owners=OWNERS,
+            kinds={"dbt", "postgres", *kind},
+            freshness_policy=FRESH if _layer(props) == "marts" and not kind else None,
+        )
+
+
+def _layer(props: Mapping[str, Any]) -> str:
+    """First folder below models/; a seed has none, but the schema of a layer."""
+    return props["fqn"][1] if props["resource_type"] == "model" else props["schema"]
+
+
+class Rebuild(dg.Config):
+    """What a run of the warehouse builds beside what changes touched."""
+
+    recompute_days: int = 0
+
+
+def _manifest() -> Path:
+    if not dbt.MANIFEST.exists():
+        raise BuildFailed(f"There is no dbt manifest at {dbt.MANIFEST}; make it with: penguin manifest")
+    return dbt.MANIFEST
+
+
+def _require_current_manifest() -> None:
+    """dbt reads the models as they are now; one that is not known here would end the run in the middle."""
+    stamp = dbt.MANIFEST.with_suffix(".sha256")
+    if not stamp.exists() or stamp.read_text() != dbt.fingerprint():
+        raise BuildFailed("The dbt project is newer than its manifest; make it anew with: penguin manifest")
+
+
+@dbt_assets(
+    manifest=_manifest(),
+    project=DbtProject(dbt.PROJECT),
+    name="dbt_warehouse",
+    dagster_dbt_translator=Translator(),
+    pool="dbt",
+)
+def dbt_warehouse(
+    context: dg.AssetExecutionContext, config: Rebuild, olap: TierResource, dbt_cli: DbtCliResource
+) -> Iterator[Any]:
+    # A part reads what was touched and leaves it for the others: only a build of everything counts as done.
+    part = context.is_subset
+    try:
+        _require_current_manifest()
+        with build.claimed(olap.url, home=olap.home, part=part, recompute_days=config.recompute_days) as claim:
+            if not claim.due:
+                context.log.info("nothing touched, dbt not started")
+                return
+            with exported(claim.environment):
+                invocation = dbt_cli.cli(ARGUMENTS, context=context, target_path=claim.target)
+            # Columns cost a second in all; their lineage costs five and fails on most of our SQL.
+            yield from invocation.stream().fetch_column_metadata(with_column_lineage=False)
+    except PenguinError as error:
+        raise failure([error]) from error
