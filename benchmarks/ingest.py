@@ -120,7 +120,8 @@ def delta(urls: dict[str, str], rows: int, changes: int, runs: int) -> None:
         delivered.append(_ours(urls))
         times.append(time.perf_counter() - began)
     print(
-        f"\ndelta of {changes:,} rows in {rows:,}: median {statistics.median(times):.3f} s, {min(times):.3f}..{max(times):.3f}"
+        f"\ndelta of {changes:,} rows in {rows:,}: median {statistics.median(times):.3f} s, "
+        f"{min(times):.3f}..{max(times):.3f}"
     )
     print(f"delivered per change: {statistics.median(delivered) / changes:.2f}")
 
@@ -138,8 +139,9 @@ def _fill(url: str, rows: int) -> None:
         )
         connection.execute("grant select on bench_rows to pm_loader")
         connection.execute(
-            "insert into bench_rows select gen_random_uuid(), md5((i %% 500)::text)::uuid, md5((i %% 9000)::text)::uuid, "
-            "md5((i %% 3000)::text)::uuid, gen_random_uuid(), 'outbound', i %% 120, i * 37, (i %% 100000) / 7.0, i %% 7 = 0, "
+            "insert into bench_rows select gen_random_uuid(), md5((i %% 500)::text)::uuid, "
+            "md5((i %% 9000)::text)::uuid, md5((i %% 3000)::text)::uuid, gen_random_uuid(), "
+            "'outbound', i %% 120, i * 37, (i %% 100000) / 7.0, i %% 7 = 0, "
             "'message number ' || i, now() - i * interval '1 second', now() from generate_series(1, %s) as i",
             [rows],
         )
@@ -208,9 +210,8 @@ def _adbc(urls: dict[str, str]) -> None:
     names = ", ".join(COLUMNS)
     with adbc.connect(urls["oltp"]) as source, adbc.connect(urls["olap"]) as target:
         with source.cursor() as reader, target.cursor() as writer:
-            reader.execute(
-                f"select {', '.join(f'{n}::text' if t == 'uuid' or 'numeric' in t else n for n, t in COLUMNS.items())} from public.bench_rows"
-            )
+            shown = [f"{n}::text" if t == "uuid" or "numeric" in t else n for n, t in COLUMNS.items()]
+            reader.execute(f"select {', '.join(shown)} from public.bench_rows")
             writer.adbc_ingest("bench_landing", reader.fetch_record_batch(), mode="create", db_schema_name="peer")
         target.commit()
     with psycopg.connect(urls["olap"], autocommit=True) as connection:

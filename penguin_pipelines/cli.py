@@ -32,7 +32,8 @@ app.add_typer(migrate_app, name="migrate")
 
 QUIET_SECONDS = 5
 
-out = Console(soft_wrap=True)
+# Into a file or a pipe nothing is cut to the width of a terminal that is not there.
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
 err = Console(stderr=True, soft_wrap=True)
 
 TierOption = Annotated[str | None, typer.Option("--tier", help=f"Only this tier: {', '.join(TIERS)}.")]
@@ -117,6 +118,8 @@ def _print_json(value: Any) -> None:
 
 def _print_table(columns: tuple[str, ...] | list[str], rows: Any, title: str = "") -> None:
     table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
     for row in rows:
         table.add_row(*("-" if value is None else str(value) for value in row))
     out.print(table)
@@ -351,11 +354,11 @@ def run(
     _build(settings, endpoints)
 
 
-def _run_job(settings: Settings, endpoints: Endpoints) -> None:
+def _run_job(settings: Settings, endpoints: Endpoints, job: str = "warehouse") -> None:
     from penguin_pipelines.lib import dbt, orchestrator
 
     dbt.ensure_manifest()
-    orchestrator.execute_job(settings, endpoints.urls, "warehouse", _say)
+    orchestrator.execute_job(settings, endpoints.urls, job, _say)
 
 
 @app.command()
@@ -436,7 +439,7 @@ def demo(
     ] = False,
 ) -> None:
     """Services, schema, data, marts, then the Dagster UI: everything on a fresh machine with one command."""
-    from penguin_pipelines.lib import db, dbt, orchestrator
+    from penguin_pipelines.lib import db, orchestrator
     from penguin_pipelines.lib.sql import blocks
     from penguin_pipelines.migrations import runner
 
@@ -450,9 +453,9 @@ def demo(
         row = connection.execute(blocks("status")["tenants"]).fetchone()
     if row == (0,):
         generate()
-    dbt.ensure_manifest()
-    _say("Running the Dagster job `warehouse`.")
-    _run_job(settings, endpoints)
+    for job in ("warehouse", "unusual_results"):
+        _say(f"Running the Dagster job `{job}`.")
+        _run_job(settings, endpoints, job)
     _show_demo(endpoints)
     if not no_serve:
         _say("Starting the Dagster UI; this takes half a minute.")

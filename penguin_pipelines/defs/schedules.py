@@ -37,14 +37,21 @@ def _recompute(days: int) -> dict[str, Any]:
     return {"ops": {"dbt_warehouse": {"config": {"recompute_days": days}}}}
 
 
+# Judges complete days, so once a day is enough; in the hourly run it would be skipped whenever nothing was built.
+UNUSUAL = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(["marts", "campaign_analytics"]), "usual_results"))
+
+
 @dg.definitions
 def schedules() -> dg.Definitions:
     warehouse = dg.define_asset_job(
         "warehouse",
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - UNUSUAL,
         description="Reads every source, builds what the changes touch and checks the result.",
     )
-    return dg.Definitions(jobs=[warehouse], schedules=list(_table()))
+    unusual = dg.define_asset_job(
+        "unusual_results", selection=UNUSUAL, description="Looks for tenants whose last days are far from usual."
+    )
+    return dg.Definitions(jobs=[warehouse, unusual], schedules=list(_table()))
 
 
 def _table() -> Iterator[dg.ScheduleDefinition]:
@@ -56,5 +63,6 @@ def _table() -> Iterator[dg.ScheduleDefinition]:
         "The last 7 days again; they become final after that. Usage windows are part of it.",
         _recompute(7),
     )
+    yield _schedule("unusual_results", "30 2 * * *", "unusual_results", "Volume, bounces and replies of the last days.")
     yield _schedule("weekly", "30 3 * * 0", "warehouse", "The last 90 days again.", _recompute(90))
     yield _schedule("partition_care", "0 1 * * *", "partition_care", "Partitions ahead of time.")

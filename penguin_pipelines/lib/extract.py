@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString, cast
 
 import psycopg
 from psycopg import sql
@@ -174,8 +175,17 @@ def window(snapshot: Snapshot, table: Table, low: int | None) -> sql.Composable:
 
 
 def rows(snapshot: Snapshot, table: Table, low: int | None) -> sql.Composed:
-    """COPY statement that delivers the window in the order of `table.raw_columns`, then the transaction id."""
-    xid = sql.SQL("({}::text)::xid8").format(_row_xid(snapshot)) if table.mode == "xmin" else sql.SQL("change_xid")
+    """COPY statement that delivers the window in the order of `table.raw_columns`, then the transaction id.
+
+    A row from above the horizon is delivered as if from just below it: a transaction that still runs may change it
+    under a smaller id than it carries now, and a restored row may carry an id from the future. Either must not win
+    against the next window, which delivers the row again when it changed.
+    """
+    xid: sql.Composable = sql.SQL("change_xid")
+    if table.mode == "xmin":
+        xid = sql.SQL("({}::text)::xid8").format(_row_xid(snapshot))
+    if low is None or table.mode == "xmin":
+        xid = sql.SQL("least({}, {}::xid8)").format(xid, sql.Literal(str(snapshot.horizon - 1)))
     columns = sql.SQL(", ").join([*map(_expression, table.raw_columns), xid])
     return compose("extract", "rows", columns=columns, table=_name(table), window=window(snapshot, table, low))
 
@@ -184,8 +194,8 @@ def tombstones(snapshot: Snapshot, table: Table, low: int) -> sql.Composed:
     """COPY statement for the keys that left since `low`, in the order of `table.raw_key`."""
     types = table.columns.plain
     keys = sql.SQL(", ").join(
-        sql.SQL("(key ->> {})::{}").format(sql.Literal(k), sql.SQL(types[k]))
-        for k in table.raw_key  # type: ignore[arg-type]
+        sql.SQL("(key ->> {})::{}").format(sql.Literal(k), sql.SQL(cast("LiteralString", types[k])))
+        for k in table.raw_key
     )
     return compose(
         "extract", "tombstones", keys=keys, table=sql.Literal(table.name),

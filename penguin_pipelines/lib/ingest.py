@@ -44,7 +44,8 @@ def ingest(
     """Loads tables of any sources and yields one result each, in stanza order.
 
     Every source's snapshot is taken before the first write: where tiers share a cluster, our own open write would
-    hold the horizon back. `started(table, number, total)` is called before each table.
+    hold the horizon back. The bookmarks are read before the snapshots: one that another run sets in between would
+    look as if it came from the future. `started(table, number, total)` is called before each table.
     """
     sources = [s for s in specs.SOURCES if any(t.source == s for t in tables)]
     with db.connect(urls["olap"], "olap") as connection:
@@ -53,20 +54,30 @@ def ingest(
         with db.connect(urls[source], source) as connection:
             runner.require_head(connection, source)
     with contextlib.ExitStack() as stack:
-        snapshots = {
-            s: stack.enter_context(extract.open_snapshot(urls[s], s, pseudonym_key=pseudonym_key)) for s in sources
-        }
         warehouse = stack.enter_context(
             contextlib.closing(db.open_connection(urls["olap"], "olap", role="pm_loader", autocommit=True))
         )
         known = {s: load.bookmarks(warehouse, s) for s in sources}
+        snapshots = {
+            s: stack.enter_context(extract.open_snapshot(urls[s], s, pseudonym_key=pseudonym_key)) for s in sources
+        }
         ordered = [t for s in sources for t in specs.tables(s) if t in tables]
         for number, table in enumerate(ordered, start=1):
             started(table.full_name, number, len(ordered))
+            snapshot = snapshots[table.source]
             try:
-                yield _table(warehouse, snapshots[table.source], table, known[table.source].get(table.name), full)
+                # A savepoint: an error would otherwise spoil the snapshot for the tables that follow.
+                with snapshot.connection.transaction():
+                    yield _table(warehouse, snapshot, table, known[table.source].get(table.name), full)
             except PenguinError as e:
                 yield Failed(table.full_name, e)
+            except psycopg.errors.InsufficientPrivilege:
+                raise  # concerns the whole source; open_snapshot has the remedy
+            except psycopg.Error as e:
+                said = e.diag.message_primary or str(e)
+                yield Failed(
+                    table.full_name, PenguinError(f"The database refused: {said}. Its bookmark has not moved.")
+                )
 
 
 def _table(

@@ -98,16 +98,17 @@ def merge(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookm
     if delivered > 1000:
         warehouse.execute("analyze incoming")
 
-    slices = _old_slices(warehouse, table)
-    deleted = warehouse.execute(compose("load", "apply_deletes", table=raw, match=_match("r", "g", table))).rowcount
+    slices = 0 if bookmark is None else _old_slices(warehouse, table)
+    older = sql.SQL("true" if bookmark is None else blocks("load")["older"])
+    deletes = compose("load", "apply_deletes", table=raw, match=_match("r", "g", table), older=older)
+    deleted = warehouse.execute(deletes).rowcount
     replaced = _one(warehouse, compose("load", "replaced", table=raw, match=_match("r", "i", table)))[0]
-    written, noted = _upsert(warehouse, table)
-    before = bookmark.row_count if bookmark else None
-    if before is None:
+    written, noted = _upsert(warehouse, table, full=bookmark is None)
+    if bookmark is None:
         count = _one(warehouse, compose("load", "count_live", table=raw))[0]
-        slices += _touch_everything(warehouse, table)
+        slices = _touch_everything(warehouse, table)
     else:
-        count = before + written - replaced - deleted
+        count = bookmark.row_count + written - replaced - deleted
     _set_bookmark(warehouse, snapshot, table, count)
     mode = "full" if low is None else "delta"
     return Loaded(table.full_name, mode, delivered, written, deleted, slices + noted, count, snapshot.horizon)
@@ -166,6 +167,7 @@ def _collect_deletes(warehouse: psycopg.Connection, snapshot: Snapshot, table: T
             sql.Identifier("gone"),
             [*keys, "_change_xid", "_deleted"],
         )
+        warehouse.execute(compose("load", "still_there", match=_match("g", "i", table)))
         return
     if low is not None and not keys_left(warehouse, snapshot, table):
         return
@@ -180,7 +182,7 @@ def _collect_deletes(warehouse: psycopg.Connection, snapshot: Snapshot, table: T
     warehouse.execute(
         compose(
             "load", "missing", table=raw, key=_list(keys), raw_key=_qualified("r", keys),
-            xid=sql.Literal(str(snapshot.ceiling)), kept=kept, match=_match("r", "p", table),
+            xid=sql.Literal(str(snapshot.horizon - 1)), kept=kept, match=_match("r", "p", table),
         )
     )  # fmt: skip
 
@@ -203,13 +205,21 @@ def _old_slices(warehouse: psycopg.Connection, table: Table) -> int:
     return warehouse.execute(query).rowcount
 
 
-def _upsert(warehouse: psycopg.Connection, table: Table) -> tuple[int, int]:
+def _upsert(warehouse: psycopg.Connection, table: Table, *, full: bool) -> tuple[int, int]:
+    """Merges what arrived: a window where it is newer, a full read wherever it differs.
+
+    A full read is the truth of its snapshot, also about rows with the same transaction id (a column that is new, a
+    change that no trigger saw) or with one of another cluster.
+    """
     names = [c.name for c in table.raw_columns]
+    wins: sql.Composable = sql.SQL(blocks("load")["newer"])
+    if full:
+        wins = compose("load", "different", mine=_qualified("r", names), theirs=_qualified("excluded", names))
     assignments = sql.SQL(", ").join(
         sql.SQL("{0} = excluded.{0}").format(sql.Identifier(n)) for n in names if n not in table.raw_key
     )
     note: sql.Composable = sql.SQL(blocks("load")["no_slices"])
-    if table.slice != "none":
+    if table.slice != "none" and not full:
         slice_columns, kind, values, through = _slice(table)
         note = compose(
             "load",
@@ -227,6 +237,7 @@ def _upsert(warehouse: psycopg.Connection, table: Table) -> tuple[int, int]:
         columns=_list(names),
         key=_list(table.raw_key),
         assignments=assignments,
+        wins=wins,
         note=note,
     )
     row = _one(warehouse, query)

@@ -35,6 +35,8 @@ def environment(settings: Settings, urls: Mapping[str, str]) -> dict[str, str]:
         DAGSTER_HOME=str(home),
         PENGUIN_DAGSTER_STORAGE_URL=db.sqlalchemy_url(urls["dagster"], "psycopg2"),
         PYTHONUNBUFFERED="1",
+        # Advice to its developers (use another command line) is none to people who run this.
+        PYTHONWARNINGS="ignore::FutureWarning",
     )
 
 
@@ -45,7 +47,9 @@ def command(*arguments: str) -> list[str]:
 
 def call(settings: Settings, urls: Mapping[str, str], arguments: Sequence[str]) -> int:
     """Runs any dagster command in the foreground and returns its exit code."""
-    return subprocess.run(command(*arguments), env=environment(settings, urls), cwd=PROJECT, check=False).returncode
+    return subprocess.run(
+        command(*arguments), env=environment(settings, urls), cwd=settings.home / "dagster", check=False
+    ).returncode
 
 
 def execute_job(settings: Settings, urls: Mapping[str, str], job: str, report: Callable[[str], None]) -> None:
@@ -57,7 +61,7 @@ def execute_job(settings: Settings, urls: Mapping[str, str], job: str, report: C
         process = subprocess.Popen(
             command(*arguments),
             env=environment(settings, urls),
-            cwd=PROJECT,
+            cwd=settings.home / "dagster",
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -82,7 +86,7 @@ def serve(settings: Settings, urls: Mapping[str, str], ready: Callable[[str], No
             "dev", "-h", "127.0.0.1", "-p", str(port), "-w", str(PROJECT / "workspace.yaml"), "--log-level", "warning"
         ),
         env=environment(settings, urls),
-        cwd=PROJECT,
+        cwd=settings.home / "dagster",
         start_new_session=True,
         preexec_fn=_default_signals,
     )

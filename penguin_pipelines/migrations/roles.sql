@@ -18,19 +18,33 @@ begin
   loop
     if not exists (select from pg_roles where rolname = wanted.name) then
       begin
-        execute format('create role %I nologin noinherit %s', wanted.name, wanted.bypass);
+        execute format('create role %I nologin %s', wanted.name, wanted.bypass);
       exception when duplicate_object or unique_violation then
         null;  -- the migration of another tier of this cluster was faster
       end;
     end if;
-    if not pg_has_role(current_user, wanted.name, 'member') then
-      execute format('grant %I to %I', wanted.name, current_user);
+  end loop;
+
+  for wanted in
+    select * from (
+      select rolname, current_user::text from pg_roles where rolname like 'pm\_%'
+      union all
+      -- Sees whose open transaction holds the horizon of extraction back.
+      select 'pg_read_all_stats', 'pm_loader'
+      union all
+      -- The analyst's login of the local warehouse.
+      select 'pm_analyst', rolname from pg_roles where rolname = 'penguin_analyst'
+    ) as m(name, member)
+  loop
+    if not pg_has_role(wanted.member, wanted.name, 'member') then
+      begin
+        execute format('grant %I to %I', wanted.name, wanted.member);
+      exception when unique_violation then
+        null;  -- the same
+      end;
     end if;
   end loop;
-  if exists (select from pg_roles where rolname = 'penguin_analyst')
-     and not pg_has_role('penguin_analyst', 'pm_analyst', 'member') then
-    grant pm_analyst to penguin_analyst;
-  end if;
+
   execute format('grant create, temporary on database %I to pm_owner, pm_loader, pm_etl', current_database());
   revoke create on schema public from public;
   grant usage, create on schema public to pm_owner;

@@ -211,7 +211,9 @@ def require_head(connection: psycopg.Connection, tier: str) -> None:
 def catalog(connection: psycopg.Connection) -> list[str]:
     """One line per column, constraint, index, trigger, policy, grant and function of our schemas, partitions left out.
     The order and the words are the same on Postgres 15 to 18."""
-    return [row[0] for row in connection.execute(blocks("catalog")["catalog"])]
+    with connection.transaction(force_rollback=True):
+        connection.execute("set local search_path = pg_catalog")  # else names are shortened by whoever asks
+        return [row[0] for row in connection.execute(blocks("catalog")["catalog"])]
 
 
 def snapshot_path(tier: str) -> Path:

@@ -37,7 +37,8 @@ select regexp_replace(line, '\s+', ' ', 'g') from (
                 pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
   from ours as o join pg_policy as p on p.polrelid = o.oid
   union all
-  select format('view %s %s', o.rel, pg_get_viewdef(o.oid))
+  -- Postgres 15 names the table before each column, later ones do not.
+  select format('view %s %s', o.rel, regexp_replace(pg_get_viewdef(o.oid), '\m\w+\.(\w+)(,|\s+FROM)', '\1\2', 'g'))
   from ours as o where o.relkind = 'v'
   union all
   select format('function %s.%s(%s) secdef=%s md5=%s', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid), p.prosecdef,

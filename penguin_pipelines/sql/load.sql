@@ -59,7 +59,7 @@ select {raw_key}, {xid}::xid8, now() from {table} as r where r._deleted is null 
 insert into gone ({key}, _change_xid, _deleted)
 select {raw_key}, {xid}::xid8, now()
 from {table} as r
-where r._deleted is null and r._change_xid < {xid}::xid8 and {kept}
+where r._deleted is null and {kept}
   and not exists (select from present as p where {match})
 
 -- name: present
@@ -86,21 +86,36 @@ where r._deleted is null and (
 update {table} as r
 set _deleted = g._deleted, _change_xid = g._change_xid, _loaded = now()
 from gone as g
-where {match} and r._deleted is null and r._change_xid <= g._change_xid
+where {match} and r._deleted is null and {older}
+
+-- name: older
+-- What a window may delete: images of the deleting transaction or before it.
+r._change_xid <= g._change_xid
+
+-- name: still_there
+-- A row that arrives is there, whatever its key went through: transactions end in another order than their ids.
+delete from gone as g using incoming as i where {match}
 
 -- name: upsert
--- Merges the window. An older image never overwrites a newer one; an equal one revives a row deleted in its own transaction.
+-- Merges the rows that arrived, as far as they win against what is there.
 with written as (
   insert into {table} as r ({columns}, _change_xid)
   select {columns}, _change_xid from incoming
   on conflict ({key}) do update set {assignments}, _change_xid = excluded._change_xid, _loaded = now(), _deleted = null
-  where r._change_xid < excluded._change_xid
-     or (r._change_xid = excluded._change_xid and r._deleted is not null)
+  where {wins}
   returning r.*
 ), noted as (
   {note}
 )
 select (select count(*) from written), (select count(*) from noted)
+
+-- name: newer
+-- An older image never wins against a newer one; an equal one revives a row that was held for deleted.
+r._change_xid < excluded._change_xid or (r._change_xid = excluded._change_xid and r._deleted is not null)
+
+-- name: different
+-- A full read wins wherever it differs. Compared as stored bytes: every type has those, not every type has equality.
+r._deleted is not null or row({mine}, r._change_xid)::record *<> row({theirs}, excluded._change_xid)::record
 
 -- name: new_slices
 -- Slices that the written rows belong to now.

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 CRON = {
     "hourly_metrics": ("5 * * * *", "warehouse"),
     "daily_aggregate": ("0 2 * * *", "warehouse"),
+    "unusual_results": ("30 2 * * *", "unusual_results"),
     "weekly": ("30 3 * * 0", "warehouse"),
     "partition_care": ("0 1 * * *", "partition_care"),
 }

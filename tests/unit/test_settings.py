@@ -52,7 +52,7 @@ def test_production_is_content_when_nothing_is_missing(monkeypatch: pytest.Monke
 
 def test_an_unknown_environment_is_told_with_the_valid_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, env="prod")
-    with pytest.raises(SettingsError, match="PENGUIN_ENV is 'prod'.*'local', 'staging' or 'production'"):
+    with pytest.raises(SettingsError, match=r"PENGUIN_ENV is 'prod'.*'local', 'staging' or 'production'"):
         load_settings()
 
 
@@ -67,9 +67,7 @@ def test_an_impossible_port_names_its_variable_and_value(monkeypatch: pytest.Mon
     ("name", "value"),
     [("oltp_url", "mysql://u:s3cret@db/x"), ("redis_url", "s3cret"), ("pseudonym_key", "s3cret")],
 )
-def test_a_malformed_secret_is_named_but_not_shown(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_a_malformed_secret_is_named_but_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     set_all(monkeypatch, **{name: value})
     with pytest.raises(SettingsError, match=f"PENGUIN_{name.upper()} is ") as raised:
         load_settings()

@@ -142,6 +142,7 @@ create view content_inbox_message_refs with (security_invoker = true) as
 select storage_key, tenant_id, email_account_id, campaign_id, lead_id, parent_message_id, direction, message_type, from_email, to_email, subject, status, processed, created, updated
 from email_messages;
 comment on view content_inbox_message_refs is 'Name used by the first generation for email_messages. Kept as a read-only view so old readers keep working until they move.';
+grant select on content_inbox_message_refs to pm_app, pm_worker, pm_staff, pm_loader, pm_etl;
 
 create table attachments (
   id uuid not null default gen_random_uuid(),

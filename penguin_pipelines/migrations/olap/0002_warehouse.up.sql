@@ -22,7 +22,7 @@ comment on schema ops is 'Bookmarks, touched slices and results of checks.';
 grant usage, create on schema raw_oltp, raw_content, raw_queue to pm_loader;
 grant usage on schema raw_oltp, raw_content, raw_queue, archive to pm_etl;
 grant usage, create on schema staging, intermediate, marts, tenant to pm_etl;
-grant usage on schema marts to pm_loader, pm_analyst, pm_staff, pm_app;
+grant usage on schema marts to pm_loader, pm_analyst, pm_staff, pm_app, pm_worker;
 grant usage on schema tenant to pm_tenant, pm_app;
 grant usage on schema ops to pm_loader, pm_etl, pm_staff;
 

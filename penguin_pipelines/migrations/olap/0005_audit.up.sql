@@ -44,17 +44,16 @@ $$;
 create trigger refuse_change before update or delete on marts.admin_audit_log for each row execute function penguin.refuse_change();
 create trigger refuse_truncate before truncate on marts.admin_audit_log for each statement execute function penguin.refuse_change();
 
--- The one way to write an entry; every privileged action calls it.
+-- The one way to write an entry; every privileged action calls it. Returns nothing: RETURNING needs the right to read the log.
 create function marts.record_admin_action(
   admin_user_id uuid, action text, resource_type text, resource_id text, tenant_id uuid default null,
   old_values jsonb default null, new_values jsonb default null, notes text default null,
   retention_category text default 'long_term', created timestamptz default now()
-) returns bigint language sql volatile security definer set search_path = pg_catalog
+) returns void language sql volatile security definer set search_path = pg_catalog
 begin atomic
   insert into marts.admin_audit_log
     (admin_user_id, action, resource_type, resource_id, tenant_id, old_values, new_values, notes, retention_category, created)
-  values (admin_user_id, action, resource_type, resource_id, tenant_id, old_values, new_values, notes, retention_category, created)
-  returning id;
+  values (admin_user_id, action, resource_type, resource_id, tenant_id, old_values, new_values, notes, retention_category, created);
 end;
 comment on function marts.record_admin_action(uuid, text, text, text, uuid, jsonb, jsonb, text, text, timestamptz)
 is 'Appends one entry to the audit log. Values must be redacted by the caller: no secrets, no message text.';

@@ -1,0 +1,276 @@
+"""Real servers for the tests: one Postgres per version for all workers, templates migrated once, a fresh copy per test.
+
+Where the server comes from: PENGUIN_TEST_POSTGRES_URL (a superuser of a server that may be filled with databases), else
+the packaged Postgres, or the one in the folder PENGUIN_POSTGRES_BIN, in a temporary home. Tests marked `every_postgres`
+also run on a Postgres of the system when it is of another version. Not here: rows (factories.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from penguin_pipelines.lib import services
+from penguin_pipelines.migrations import runner
+from penguin_pipelines.settings import DATABASES, TIERS, Settings
+
+PSEUDONYM_KEY = "a key that only the tests use"
+GIVEN = os.environ.get("PENGUIN_TEST_POSTGRES_URL")
+CHOSEN = os.environ.get("PENGUIN_POSTGRES_BIN")
+_PATIENCE = 60.0
+# A test server may lose everything with its machine. Analysis in the background would take transaction ids.
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running Postgres, and the Valkey that was started with it."""
+
+    kind: str
+    url: str
+    redis_url: str | None
+    shared: str
+    token: str
+
+    def database_url(self, name: str) -> str:
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+    def execute(self, statement: str, *names: str) -> None:
+        """One statement in the maintenance database; `{}` are names."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+
+    def template(self, tier: str) -> str:
+        """The migrated database of a tier that copies are made of; made by whoever needs it first."""
+        name = f"penguin_template_{self.token}_{tier}"
+        made = Path(self.shared) / f"{self.kind}-{tier}.made"
+        with _locked(Path(self.shared) / f"{self.kind}.lock"):
+            if not made.exists():
+                self.execute("drop database if exists {} with (force)", name)  # half made by a worker that failed
+                self.execute("create database {}", name)
+                runner.up(self.database_url(name), tier)
+                made.touch()
+        return name
+
+
+class Databases(Mapping[str, str]):
+    """URL by tier. A database is made when its URL is first asked for: most tests need two of the four."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._made: dict[str, str] = {}
+
+    def __getitem__(self, tier: str) -> str:
+        if tier not in self._made:
+            if tier not in DATABASES:
+                raise KeyError(tier)
+            name = f"penguin_test_{secrets.token_hex(6)}_{tier}"
+            if tier in TIERS:
+                # Written through the log: copying files would force a checkpoint each time.
+                self._server.execute(
+                    "create database {} template {} strategy wal_log", name, self._server.template(tier)
+                )
+            else:
+                self._server.execute("create database {}", name)
+            self._made[tier] = name
+        return self._server.database_url(self._made[tier])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(TIERS)
+
+    def __len__(self) -> int:
+        return len(TIERS)
+
+    def drop(self) -> None:
+        for name in self._made.values():
+            self._server.execute("drop database {} with (force)", name)
+        self._made.clear()
+
+
+# -- servers ---------------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "every_postgres: runs on each Postgres version that is at hand")
+    config.addinivalue_line("markers", "alters: changes schemas and therefore needs databases of its own")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "postgres" in metafunc.fixturenames:
+        everywhere = metafunc.definition.get_closest_marker("every_postgres")
+        kinds = _kinds() if everywhere else _kinds()[:1]
+        metafunc.parametrize("postgres", kinds, indirect=True, scope="session")
+
+
+def _kinds() -> list[str]:
+    if GIVEN:
+        return ["given"]
+    if CHOSEN:
+        return ["chosen"]
+    return ["packaged", *(["system"] if _system_folder() else [])]
+
+
+def _system_folder() -> Path | None:
+    """Programs of the oldest supported Postgres of the system, unless it is the version that is packaged."""
+    packaged = services.find_postgres(_settings(Path("unused"))).major
+    majors = {int(p.parent.name): p for p in Path("/usr/lib/postgresql").glob("[0-9]*/bin") if (p / "initdb").exists()}
+    supported = sorted(m for m in majors if m >= services.OLDEST_MAJOR and m != packaged)
+    return majors[supported[0]] if supported else None
+
+
+def _settings(home: Path, folder: Path | None = None) -> Settings:
+    """Settings of a local server, whatever the environment says."""
+    urls = {f"{name}_url": None for name in (*DATABASES, "redis")}
+    values = {"env": "local", "postgres_port": None, "redis_port": None, "pseudonym_key": PSEUDONYM_KEY}
+    return Settings(_env_file=None, home=home, postgres_bin=folder, **urls, **values)  # type: ignore[arg-type, call-arg]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _shared_folder(config: pytest.Config) -> Path:
+    """The temporary folder of the whole run; under xdist each worker has a folder of its own inside it."""
+    base: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    return base.parent if hasattr(config, "workerinput") else base
+
+
+def _start(kind: str, shared: Path) -> Server:
+    token = secrets.token_hex(4)
+    if GIVEN:
+        return Server(kind, GIVEN, os.environ.get("PENGUIN_REDIS_URL"), str(shared), token)
+    folder = {"system": _system_folder(), "chosen": Path(CHOSEN) if CHOSEN else None}.get(kind)
+    endpoints = services.up(_settings(shared / f"home-{kind}", folder))
+    url = urlunsplit(urlsplit(endpoints.urls["oltp"])._replace(path="/postgres"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name, value in _FAST.items():
+            connection.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.SQL(value)))  # type: ignore[arg-type]
+        connection.execute("select pg_reload_conf()")
+    return Server(kind, url, endpoints.urls["redis"], str(shared), token)
+
+
+def _stop(state: Path) -> None:
+    server = Server(**json.loads(state.read_text()))
+    if server.kind == "given":
+        for tier in TIERS:
+            server.execute("drop database if exists {} with (force)", f"penguin_template_{server.token}_{tier}")
+        return
+    home = Path(server.shared) / f"home-{server.kind}"
+    services.down(_settings(home))
+    elsewhere = json.loads((home / "services.json").read_text())["postgres_data"]
+    shutil.rmtree(home)
+    if elsewhere and Path(elsewhere).is_absolute():
+        shutil.rmtree(Path(elsewhere).parent)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stops the servers when the last test of all workers is over: this process outlives its workers."""
+    if hasattr(session.config, "workerinput"):
+        return
+    for state in _shared_folder(session.config).glob("server-*.json"):
+        _stop(state)
+        state.unlink()
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Server:
+    """One Postgres server for all workers, started by whichever needs it first."""
+    shared = _shared_folder(request.config)
+    state = shared / f"server-{request.param}.json"
+    with _locked(shared / f"{request.param}.start.lock"):
+        if not state.exists():
+            state.write_text(json.dumps(asdict(_start(request.param, shared))))
+    return Server(**json.loads(state.read_text()))
+
+
+# -- what tests ask for ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiers(postgres: Server) -> Iterator[Databases]:
+    """Fresh migrated databases, one per tier, for this test alone."""
+    databases = Databases(postgres)
+    yield databases
+    databases.drop()
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Server) -> Iterator[Databases]:
+    """Migrated databases shared by the tests of this worker: for looking at, not for writing."""
+    databases = Databases(postgres)
+    yield databases
+    databases.drop()
+
+
+@pytest.fixture
+def empty_database(postgres: Server) -> Iterator[str]:
+    """URL of a database that nobody has migrated."""
+    name = f"penguin_test_{secrets.token_hex(6)}_empty"
+    postgres.execute("create database {}", name)
+    yield postgres.database_url(name)
+    postgres.execute("drop database {} with (force)", name)
+
+
+@pytest.fixture
+def redis_url(postgres: Server) -> str:
+    """A Valkey shared by all workers: use keys of your own."""
+    if postgres.redis_url is None:
+        pytest.skip("PENGUIN_TEST_POSTGRES_URL is set and PENGUIN_REDIS_URL is not")
+    return postgres.redis_url
+
+
+@pytest.fixture
+def pseudonym_key() -> str:
+    """The key of pseudonyms in tests."""
+    return PSEUDONYM_KEY
+
+
+@pytest.fixture
+def settings_env(tiers: Databases, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of a process whose tiers are the fresh databases of this test; gives what it has set."""
+    for name in list(os.environ):
+        if name.startswith("PENGUIN_"):
+            monkeypatch.delenv(name)
+    values = {f"PENGUIN_{name.upper()}_URL": tiers[name] for name in DATABASES}
+    values |= {
+        "PENGUIN_ENV": "local",
+        "PENGUIN_HOME": str(tmp_path / "home"),
+        "PENGUIN_PSEUDONYM_KEY": PSEUDONYM_KEY,
+        "PENGUIN_REDIS_URL": redis_url,
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+def settle(url: str) -> None:
+    """Waits until everything committed so far lies below the horizon of that server.
+
+    Transactions of other workers' tests on the same server hold the horizon back, as those of other databases would.
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute("select pg_current_xact_id()::text").fetchone()
+        assert row is not None
+        deadline = time.monotonic() + _PATIENCE
+        while connection.execute("select pg_snapshot_xmin(pg_current_snapshot()) > %s::xid8", [row[0]]).fetchone() != (
+            True,
+        ):
+            assert time.monotonic() < deadline, "A writing transaction has been open for a minute."
+            time.sleep(0.02)
