@@ -7,97 +7,27 @@ also run on a Postgres of the system when it is of another version. Not here: ro
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import secrets
 import shutil
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from psycopg import sql
+from servers import PSEUDONYM_KEY, Databases, Server, locked
 
 from penguin_pipelines.lib import services
-from penguin_pipelines.migrations import runner
 from penguin_pipelines.settings import DATABASES, TIERS, Settings
 
-PSEUDONYM_KEY = "a key that only the tests use"
 GIVEN = os.environ.get("PENGUIN_TEST_POSTGRES_URL")
 CHOSEN = os.environ.get("PENGUIN_POSTGRES_BIN")
-_PATIENCE = 60.0
 # A test server may lose everything with its machine. Analysis in the background would take transaction ids.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running Postgres, and the Valkey that was started with it."""
-
-    kind: str
-    url: str
-    redis_url: str | None
-    shared: str
-    token: str
-
-    def database_url(self, name: str) -> str:
-        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
-
-    def execute(self, statement: str, *names: str) -> None:
-        """One statement in the maintenance database; `{}` are names."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
-
-    def template(self, tier: str) -> str:
-        """The migrated database of a tier that copies are made of; made by whoever needs it first."""
-        name = f"penguin_template_{self.token}_{tier}"
-        made = Path(self.shared) / f"{self.kind}-{tier}.made"
-        with _locked(Path(self.shared) / f"{self.kind}.lock"):
-            if not made.exists():
-                self.execute("drop database if exists {} with (force)", name)  # half made by a worker that failed
-                self.execute("create database {}", name)
-                runner.up(self.database_url(name), tier)
-                made.touch()
-        return name
-
-
-class Databases(Mapping[str, str]):
-    """URL by tier. A database is made when its URL is first asked for: most tests need two of the four."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._made: dict[str, str] = {}
-
-    def __getitem__(self, tier: str) -> str:
-        if tier not in self._made:
-            if tier not in DATABASES:
-                raise KeyError(tier)
-            name = f"penguin_test_{secrets.token_hex(6)}_{tier}"
-            if tier in TIERS:
-                # Written through the log: copying files would force a checkpoint each time.
-                self._server.execute(
-                    "create database {} template {} strategy wal_log", name, self._server.template(tier)
-                )
-            else:
-                self._server.execute("create database {}", name)
-            self._made[tier] = name
-        return self._server.database_url(self._made[tier])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(TIERS)
-
-    def __len__(self) -> int:
-        return len(TIERS)
-
-    def drop(self) -> None:
-        for name in self._made.values():
-            self._server.execute("drop database {} with (force)", name)
-        self._made.clear()
 
 
 # -- servers ---------------------------------------------------------------------------------------
@@ -136,13 +66,6 @@ def _settings(home: Path, folder: Path | None = None) -> Settings:
     urls = {f"{name}_url": None for name in (*DATABASES, "redis")}
     values = {"env": "local", "postgres_port": None, "redis_port": None, "pseudonym_key": PSEUDONYM_KEY}
     return Settings(_env_file=None, home=home, postgres_bin=folder, **urls, **values)  # type: ignore[arg-type, call-arg]
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _shared_folder(config: pytest.Config) -> Path:
@@ -194,7 +117,7 @@ def postgres(request: pytest.FixtureRequest) -> Server:
     """One Postgres server for all workers, started by whichever needs it first."""
     shared = _shared_folder(request.config)
     state = shared / f"server-{request.param}.json"
-    with _locked(shared / f"{request.param}.start.lock"):
+    with locked(shared / f"{request.param}.start.lock"):
         if not state.exists():
             state.write_text(json.dumps(asdict(_start(request.param, shared))))
     return Server(**json.loads(state.read_text()))
@@ -258,19 +181,3 @@ def settings_env(tiers: Databases, redis_url: str, tmp_path: Path, monkeypatch: 
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     return values
-
-
-def settle(url: str) -> None:
-    """Waits until everything committed so far lies below the horizon of that server.
-
-    Transactions of other workers' tests on the same server hold the horizon back, as those of other databases would.
-    """
-    with psycopg.connect(url, autocommit=True) as connection:
-        row = connection.execute("select pg_current_xact_id()::text").fetchone()
-        assert row is not None
-        deadline = time.monotonic() + _PATIENCE
-        while connection.execute("select pg_snapshot_xmin(pg_current_snapshot()) > %s::xid8", [row[0]]).fetchone() != (
-            True,
-        ):
-            assert time.monotonic() < deadline, "A writing transaction has been open for a minute."
-            time.sleep(0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import PSEUDONYM_KEY, Databases
+from servers import PSEUDONYM_KEY, Databases
 
 from penguin_pipelines.lib import db, extract, specs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import recount
-from conftest import settle
+from servers import settle
 
 from penguin_pipelines.lib import build, ingest, query, specs
 from penguin_pipelines.lib.load import Loaded

@@ -8,8 +8,8 @@ from typing import Any, LiteralString, cast
 
 import psycopg
 import pytest
-from conftest import Databases
 from psycopg import sql
+from servers import Databases
 
 from penguin_pipelines.errors import PenguinError
 from penguin_pipelines.synthetic import Options, generate, write

@@ -14,9 +14,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import PSEUDONYM_KEY, Databases, Server, settle
 from factories import make, now
 from psycopg import sql
+from servers import PSEUDONYM_KEY, Databases, Server, settle
 
 from penguin_pipelines.errors import ConnectionFailed, SchemaError, SourceReplaced, TableDrift
 from penguin_pipelines.lib import db, extract, ingest, load, specs

@@ -19,9 +19,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from conftest import PSEUDONYM_KEY, Databases, settle
 from factories import make, now
 from psycopg import sql
+from servers import PSEUDONYM_KEY, Databases, settle
 
 from penguin_pipelines.lib import db, extract, ingest, load, specs
 from penguin_pipelines.lib.ingest import Failed

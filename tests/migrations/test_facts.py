@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
-from conftest import Databases
+from servers import Databases
 
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.specs import long_type

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from conftest import Databases, Server
 from factories import make
 from psycopg import sql
+from servers import Databases, Server
 
 from penguin_pipelines.lib import db
 

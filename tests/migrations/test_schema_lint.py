@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from conftest import Databases
+from servers import Databases
 
 from penguin_pipelines.lib import db
 from penguin_pipelines.settings import TIERS

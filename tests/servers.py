@@ -1,0 +1,109 @@
+"""Servers and databases of the tests as objects, and waiting for a horizon. Fixtures are in conftest.py."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from penguin_pipelines.migrations import runner
+from penguin_pipelines.settings import DATABASES, TIERS
+
+PSEUDONYM_KEY = "a key that only the tests use"
+_PATIENCE = 60.0
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running Postgres, and the Valkey that was started with it."""
+
+    kind: str
+    url: str
+    redis_url: str | None
+    shared: str
+    token: str
+
+    def database_url(self, name: str) -> str:
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+    def execute(self, statement: str, *names: str) -> None:
+        """One statement in the maintenance database; `{}` are names."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+
+    def template(self, tier: str) -> str:
+        """The migrated database of a tier that copies are made of; made by whoever needs it first."""
+        name = f"penguin_template_{self.token}_{tier}"
+        made = Path(self.shared) / f"{self.kind}-{tier}.made"
+        with locked(Path(self.shared) / f"{self.kind}.lock"):
+            if not made.exists():
+                self.execute("drop database if exists {} with (force)", name)  # half made by a worker that failed
+                self.execute("create database {}", name)
+                runner.up(self.database_url(name), tier)
+                made.touch()
+        return name
+
+
+class Databases(Mapping[str, str]):
+    """URL by tier. A database is made when its URL is first asked for: most tests need two of the four."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._made: dict[str, str] = {}
+
+    def __getitem__(self, tier: str) -> str:
+        if tier not in self._made:
+            if tier not in DATABASES:
+                raise KeyError(tier)
+            name = f"penguin_test_{secrets.token_hex(6)}_{tier}"
+            if tier in TIERS:
+                # Written through the log: copying files would force a checkpoint each time.
+                self._server.execute(
+                    "create database {} template {} strategy wal_log", name, self._server.template(tier)
+                )
+            else:
+                self._server.execute("create database {}", name)
+            self._made[tier] = name
+        return self._server.database_url(self._made[tier])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(TIERS)
+
+    def __len__(self) -> int:
+        return len(TIERS)
+
+    def drop(self) -> None:
+        for name in self._made.values():
+            self._server.execute("drop database {} with (force)", name)
+        self._made.clear()
+
+
+def settle(url: str) -> None:
+    """Waits until everything committed so far lies below the horizon of that server.
+
+    Transactions of other workers' tests on the same server hold the horizon back, as those of other databases would.
+    """
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute("select pg_current_xact_id()::text").fetchone()
+        assert row is not None
+        deadline = time.monotonic() + _PATIENCE
+        while connection.execute("select pg_snapshot_xmin(pg_current_snapshot()) > %s::xid8", [row[0]]).fetchone() != (
+            True,
+        ):
+            assert time.monotonic() < deadline, "A writing transaction has been open for a minute."
+            time.sleep(0.02)
