@@ -38,7 +38,7 @@ format: install
 
 lint: install
 	$(BIN)/ruff check penguin_pipelines tests
-	$(BIN)/sqlfluff lint --disable-progress-bar -q dbt_project/models dbt_project/tests
+	$(BIN)/sqlfluff lint --disable-progress-bar --processes $(WORKERS) penguin_pipelines/migrations
 	$(BIN)/penguin render --check
 
 types: install

@@ -275,7 +275,7 @@ def _listen(line: str, said: list[str], report: Report) -> None:
     if info.get("name") in ("LogModelResult", "LogTestResult", "LogSeedResult"):
         node = data.get("node_info", {})
         report(
-            f"{data.get('index')} of {data.get('total')} {data.get('status', '').lower()} "
+            f"{data.get('index')} of {data.get('total') or data.get('num_models')} {data.get('status', '').lower()} "
             f"{_short(node.get('unique_id', ''))}"
         )
     elif info.get("level") == "error":

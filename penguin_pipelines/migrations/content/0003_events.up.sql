@@ -23,7 +23,7 @@ create table email_opens (
   primary key (id, opened),
   unique (event_key, opened),
   constraint email_opens_device_type_allowed check (device_type in ('desktop', 'mobile', 'tablet', 'unknown'))
-) partition by RANGE (opened);
+) partition by range (opened);
 comment on table email_opens is 'Each load of a tracking pixel.';
 comment on column email_opens.event_key is 'provider event id, or hash of message, kind, time and source; makes replays harmless';
 comment on column email_opens.opened is 'event time';
@@ -60,7 +60,7 @@ create table email_clicks (
   primary key (id, clicked),
   unique (event_key, clicked),
   constraint email_clicks_device_type_allowed check (device_type in ('desktop', 'mobile', 'tablet', 'unknown'))
-) partition by RANGE (clicked);
+) partition by range (clicked);
 comment on table email_clicks is 'Each use of a tracked link.';
 comment on column email_clicks.event_key is 'provider event id, or hash of message, kind, time and source; makes replays harmless';
 comment on column email_clicks.created is 'row creation time, UTC';
@@ -204,7 +204,7 @@ create table warmup_interactions (
   primary key (id, interacted),
   unique (event_key, interacted),
   constraint warmup_interactions_interaction_type_allowed check (interaction_type in ('open', 'click', 'reply', 'rescued_from_spam'))
-) partition by RANGE (interacted);
+) partition by range (interacted);
 comment on table warmup_interactions is 'Open or reply by a warmup partner mailbox.';
 comment on column warmup_interactions.created is 'row creation time, UTC';
 comment on column warmup_interactions.change_xid is 'transaction that last wrote the row; the exact watermark of extraction, written by default and trigger only';

@@ -87,7 +87,7 @@ create table marts.sequence_step_analytics (
   constraint sequence_step_analytics_rule_3 check (greatest(opened_tracked, clicked_tracked, replied, unsubscribed, spam_complaints) <= delivered),
   constraint sequence_step_analytics_rule_4 check (least(sent, delivered, opened_tracked, clicked_tracked, replied, bounced, hard_bounced, soft_bounced, unsubscribed, spam_complaints, opens_total, clicks_total, opened_machine, clicked_machine) >= 0),
   foreign key (tenant_id, billing_id) references marts.billing_analytics (tenant_id, id) on delete set null (billing_id)
-) partition by RANGE (activity_date);
+) partition by range (activity_date);
 comment on table marts.sequence_step_analytics is 'Daily results of one email step; the finest stored grain, from which campaigns are summed.';
 comment on column marts.sequence_step_analytics.step_id is 'messages without a step go to the zero UUID row so that the sum stays equal';
 comment on column marts.sequence_step_analytics.step_order is 'snapshot';
@@ -145,7 +145,7 @@ create table marts.campaign_analytics (
   constraint campaign_analytics_rule_3 check (greatest(opened_tracked, clicked_tracked, replied, unsubscribed, spam_complaints) <= delivered),
   constraint campaign_analytics_rule_4 check (least(sent, delivered, opened_tracked, clicked_tracked, replied, bounced, hard_bounced, soft_bounced, unsubscribed, spam_complaints, opens_total, clicks_total, opened_machine, clicked_machine, leads_total, active_leads, completed_leads) >= 0),
   foreign key (tenant_id, billing_id) references marts.billing_analytics (tenant_id, id) on delete set null (billing_id)
-) partition by RANGE (activity_date);
+) partition by range (activity_date);
 comment on table marts.campaign_analytics is 'Daily results of a campaign; equals the sum of its steps.';
 comment on column marts.campaign_analytics.activity_date is 'UTC date of the send';
 comment on column marts.campaign_analytics.opened_tracked is 'messages opened by a human at least once';
@@ -215,7 +215,7 @@ create table marts.mailbox_analytics (
   constraint mailbox_analytics_rule_4 check (least(sent, delivered, opened_tracked, clicked_tracked, replied, bounced, hard_bounced, soft_bounced, unsubscribed, spam_complaints, opens_total, clicks_total, opened_machine, clicked_machine) >= 0),
   constraint mailbox_analytics_rule_5 check (health_score between 0 and 100),
   foreign key (tenant_id, billing_id) references marts.billing_analytics (tenant_id, id) on delete set null (billing_id)
-) partition by RANGE (activity_date);
+) partition by range (activity_date);
 comment on table marts.mailbox_analytics is 'Daily results and health of a mailbox, campaign and one-to-one mail only.';
 comment on column marts.mailbox_analytics.domain_id is 'makes domain performance a plain view';
 comment on column marts.mailbox_analytics.opened_tracked is 'messages opened by a human at least once';
@@ -282,7 +282,7 @@ create table marts.lead_analytics (
   constraint lead_analytics_rule_4 check (least(sent, delivered, opened_tracked, clicked_tracked, replied, bounced, hard_bounced, soft_bounced, unsubscribed, spam_complaints, opens_total, clicks_total, opened_machine, clicked_machine) >= 0),
   constraint lead_analytics_rule_5 check (lead_score between 0 and 100),
   foreign key (tenant_id, billing_id) references marts.billing_analytics (tenant_id, id) on delete set null (billing_id)
-) partition by HASH (tenant_id);
+) partition by hash (tenant_id);
 comment on table marts.lead_analytics is 'Lifetime results of a lead inside a campaign.';
 comment on column marts.lead_analytics.opened_tracked is 'messages opened by a human at least once';
 comment on column marts.lead_analytics.clicked_tracked is 'messages clicked by a human at least once';
@@ -344,7 +344,7 @@ create table marts.warmup_analytics (
   constraint warmup_analytics_rule_4 check (least(sent, delivered, opened_tracked, clicked_tracked, replied, bounced, hard_bounced, soft_bounced, unsubscribed, spam_complaints, opens_total, clicks_total, opened_machine, clicked_machine) >= 0),
   constraint warmup_analytics_rule_5 check (progress_percentage between 0 and 100),
   foreign key (tenant_id, billing_id) references marts.billing_analytics (tenant_id, id) on delete set null (billing_id)
-) partition by RANGE (activity_date);
+) partition by range (activity_date);
 comment on table marts.warmup_analytics is 'Daily warmup traffic and progress of a mailbox.';
 comment on column marts.warmup_analytics.opened_tracked is 'messages opened by a human at least once';
 comment on column marts.warmup_analytics.clicked_tracked is 'messages clicked by a human at least once';
@@ -402,7 +402,7 @@ create table marts.infrastructure_analytics (
   constraint infrastructure_analytics_rule_2 check (delivered + bounced <= sent),
   constraint infrastructure_analytics_rule_3 check (greatest(opened_tracked, clicked_tracked, replied, unsubscribed, spam_complaints) <= delivered),
   constraint infrastructure_analytics_rule_4 check (least(sent, delivered, opened_tracked, clicked_tracked, replied, bounced, hard_bounced, soft_bounced, unsubscribed, spam_complaints, opens_total, clicks_total, opened_machine, clicked_machine) >= 0)
-) partition by RANGE (activity_date);
+) partition by range (activity_date);
 comment on table marts.infrastructure_analytics is 'Daily traffic, reputation and cost of a sending IP, split by the tenant that used it.';
 comment on column marts.infrastructure_analytics.tenant_id is 'null row carries idle cost of the IP';
 comment on column marts.infrastructure_analytics.opened_tracked is 'messages opened by a human at least once';
@@ -444,7 +444,7 @@ create table marts.campaign_engagement_hourly (
   updated timestamptz not null default now(),
   primary key (tenant_id, event_hour, id),
   unique (tenant_id, campaign_id, event_hour, device_type, mail_client)
-) partition by RANGE (event_hour);
+) partition by range (event_hour);
 comment on table marts.campaign_engagement_hourly is 'Opens, clicks and replies by event hour and device, for the hour chart, heat map and device split.';
 comment on column marts.campaign_engagement_hourly.event_hour is 'UTC hour of the event, not of the send';
 comment on column marts.campaign_engagement_hourly.created is 'row creation time, UTC';

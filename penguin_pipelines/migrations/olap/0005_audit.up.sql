@@ -22,7 +22,7 @@ create table marts.admin_audit_log (
   constraint admin_audit_log_action_allowed check (action in ('user_status_change', 'company_status_change', 'billing_update', 'system_config', 'role_assignment', 'permission_grant', 'data_export', 'session_start', 'session_end')),
   constraint admin_audit_log_data_classification_allowed check (data_classification in ('public', 'internal', 'confidential', 'restricted')),
   constraint admin_audit_log_retention_category_allowed check (retention_category in ('short_term', 'medium_term', 'long_term', 'permanent'))
-) partition by RANGE (created);
+) partition by range (created);
 comment on table marts.admin_audit_log is 'Append-only record of what staff changed and for which tenant.';
 comment on column marts.admin_audit_log.resource_id is 'polymorphic, therefore text';
 comment on column marts.admin_audit_log.old_values is 'redacted: no secrets, no message text';

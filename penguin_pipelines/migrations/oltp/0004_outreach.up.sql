@@ -239,7 +239,7 @@ create table inbox_message_refs (
   constraint inbox_message_refs_status_allowed check (status in ('queued', 'sent', 'delivered', 'bounced', 'failed', 'opened', 'replied', 'received')),
   foreign key (tenant_id) references tenants (id) on delete cascade,
   foreign key (tenant_id, parent_message_id) references inbox_message_refs (tenant_id, id) on delete set null (parent_message_id)
-) partition by HASH (tenant_id);
+) partition by hash (tenant_id);
 comment on table inbox_message_refs is 'Slim register of each message in flight or in the inbox: state, threading and idempotency, with a pointer to the body.';
 comment on column inbox_message_refs.company_id is 'denormalised';
 comment on column inbox_message_refs.campaign_id is 'null for one-to-one mail and warmup';

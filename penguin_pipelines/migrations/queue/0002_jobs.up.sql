@@ -109,7 +109,7 @@ create table job_logs (
   primary key (id, created),
   constraint job_logs_log_level_allowed check (log_level in ('debug', 'info', 'warning', 'error', 'fatal')),
   constraint job_logs_status_allowed check (status in ('attempting', 'success', 'retry', 'failed'))
-) partition by RANGE (created);
+) partition by range (created);
 comment on table job_logs is 'One line per attempt or log event of a job.';
 comment on column job_logs.job_id is 'logical so logs can be partitioned and outlive purged jobs';
 comment on column job_logs.context is 'no message text, no addresses';

@@ -17,7 +17,7 @@ create table queue_health (
   change_xid xid8 not null default pg_current_xact_id(),
   primary key (id, sampled),
   constraint queue_health_health_status_allowed check (health_status in ('healthy', 'degraded', 'critical'))
-) partition by RANGE (sampled);
+) partition by range (sampled);
 comment on table queue_health is 'One-minute sample of a queue.';
 comment on column queue_health.change_xid is 'transaction that last wrote the row; the exact watermark of extraction, written by default and trigger only';
 create index queue_health_queue_name_sampled_desc_idx on queue_health (queue_name, sampled desc);
