@@ -46,7 +46,8 @@ types: install
 
 definitions: install
 	$(BIN)/penguin manifest
-	DAGSTER_HOME= DO_NOT_TRACK=1 $(BIN)/dagster definitions validate -m penguin_pipelines.definitions --log-level warning
+	home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; echo 'telemetry: {enabled: false}' > "$$home/dagster.yaml"; \
+	DAGSTER_HOME="$$home" PYTHONWARNINGS=ignore::FutureWarning $(BIN)/dagster definitions validate -m penguin_pipelines.definitions --log-level warning
 
 dbt: install
 	$(BIN)/penguin manifest

@@ -47,7 +47,7 @@ TABLE = specs.Table(
     description="Rows of the benchmark.",
     key=("id",),
     tenant="tenant_id",
-    slice="none",
+    slice="entity campaign_id",
     columns={"plain": COLUMNS},  # type: ignore[arg-type]
 )
 

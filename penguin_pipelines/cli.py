@@ -236,7 +236,7 @@ def _needs_tier(tier: str | None, to: str, default: str) -> None:
 @app.command()
 def generate(
     tenants: Annotated[int, typer.Option(help="Number of tenants.")] = 3,
-    messages: Annotated[int, typer.Option(help="Number of outbound messages.")] = 20_000,
+    messages: Annotated[int | None, typer.Option(help="Outbound messages; 20000, or 500 with --append.")] = None,
     days: Annotated[int, typer.Option(help="Days of history.")] = 60,
     seed: Annotated[int, typer.Option(help="The same seed and --as-of give the same rows.")] = 7,
     append: Annotated[
@@ -251,8 +251,9 @@ def generate(
     settings, endpoints = _ready()
     if settings.env == "production":
         raise PenguinError("Synthetic data do not belong in production; PENGUIN_ENV says that this is production.")
+    wanted = messages if messages is not None else 500 if append else 20_000
     present = as_of.replace(tzinfo=UTC) if as_of else None
-    options = Options(tenants=tenants, messages=messages, days=days, seed=seed, append=append, as_of=present)
+    options = Options(tenants=tenants, messages=wanted, days=days, seed=seed, append=append, as_of=present)
     with _progress() as progress:
         summary = make(endpoints.urls, options, progress)
     for table, rows in summary.rows.items():

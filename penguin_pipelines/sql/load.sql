@@ -75,11 +75,12 @@ where r._deleted is null and r._change_xid < i._change_xid
 -- Slices that changed and deleted rows leave: a row that moves must not stay behind in the marts.
 insert into ops.touched_slices (kind, cause, {slice})
 select distinct {kind}, {cause}, {old}
-from {table} as r {through}
-where r._deleted is null and (
-  exists (select from incoming as i where {match_incoming} and r._change_xid < i._change_xid)
-  or exists (select from gone as g where {match_gone} and r._change_xid <= g._change_xid)
-)
+from (
+  -- Two joins, not two conditions: joined by OR they would be looked up row by row of the whole table.
+  select r.* from incoming as i join {table} as r on {match_incoming} where r._deleted is null and r._change_xid < i._change_xid
+  union all
+  select r.* from gone as g join {table} as r on {match_gone} where r._deleted is null and r._change_xid <= g._change_xid
+) as r {through}
 
 -- name: apply_deletes
 -- Marks rows that left. They are kept, and staging hides them.
