@@ -1,0 +1,266 @@
+"""The children of a worker: starts them, hands them tasks, hears from them, kills those that take too long.
+
+All tasks go into one socket that idle children read from; who took what is known from the frames they write. A child
+that dies costs the job it had taken and nothing else. Postgres is not known here; what becomes of a job is for the
+worker to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from penguin_pipelines.errors import PenguinError
+from penguin_pipelines.lib.queue import child as protocol
+from penguin_pipelines.lib.queue.model import Failure, Leased, Outcome, utc_now
+
+_READ = 262_144
+_STARTS_IN = 60.0
+_TOLD = ("id", "queue", "type", "tenant_id", "user_id", "correlation_id", "attempt", "max_attempts")
+"""What a handler gets to know of its job, beside the payload."""
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen[bytes]
+    pipe: int
+    buffer: bytearray = field(default_factory=bytearray)
+    ready: bool = False
+    job: int | None = None
+    since: float = field(default_factory=time.monotonic)
+    killed: Failure | None = None
+
+
+class Pool:
+    """`size` processes that run handlers."""
+
+    def __init__(self, size: int, modules: Sequence[str], urls: Mapping[str, str]) -> None:
+        self._config = pickle.dumps({"modules": list(modules), "urls": dict(urls), "path": sys.path})
+        self._size = size
+        self._inlet, self._outlet = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._inlet.setblocking(False)
+        for side, option in ((self._inlet, socket.SO_SNDBUF), (self._outlet, socket.SO_RCVBUF)):
+            side.setsockopt(socket.SOL_SOCKET, option, 4 * protocol.LARGEST_TASK)
+        self.selector = selectors.DefaultSelector()
+        self._children: list[_Child] = []
+        self._jobs: dict[int, Leased] = {}
+        self._taken: dict[int, float] = {}
+        self._waiting: deque[int] = deque()
+        self._next = 0
+        self.progress: dict[Any, tuple[int, str | None]] = {}
+        self._early: list[Outcome] = []
+
+    def start(self) -> None:
+        """Starts what is missing of the children; the constructor starts none."""
+        while len(self._children) < self._size:
+            reader, writer = os.pipe()
+            os.set_blocking(reader, False)
+            command = [
+                sys.executable,
+                "-m",
+                "penguin_pipelines.lib.queue.child",
+                str(self._outlet.fileno()),
+                str(writer),
+            ]
+            # A group of its own: a signal to the worker's group is for the worker, who decides what becomes of us.
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, pass_fds=(self._outlet.fileno(), writer), process_group=0
+            )
+            os.close(writer)
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(self._config)
+                process.stdin.flush()
+            started = _Child(process, reader)
+            self._children.append(started)
+            self.selector.register(reader, selectors.EVENT_READ, started)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a child has loaded the handlers."""
+        return any(child.ready for child in self._children)
+
+    @property
+    def jobs(self) -> list[Leased]:
+        """Every job that was given and has not ended."""
+        return list(self._jobs.values())
+
+    def give(self, jobs: Sequence[Leased]) -> None:
+        """Jobs to run as soon as a child is free."""
+        for job in jobs:
+            self._next += 1
+            self._jobs[self._next] = job
+            self._waiting.append(self._next)
+        self._send()
+
+    def _send(self) -> None:
+        while self._waiting:
+            number = self._waiting[0]
+            job = self._jobs[number]
+            about = {name: getattr(job, name) for name in _TOLD}
+            try:
+                self._inlet.send(pickle.dumps((number, about, job.payload), protocol=5))
+            except BlockingIOError:
+                break
+            except OSError as e:
+                if e.errno == errno.ENOBUFS:
+                    break
+                if e.errno != errno.EMSGSIZE:
+                    raise
+                message = (
+                    f"The payload has {len(job.payload):,} bytes; at most {protocol.LARGEST_TASK:,} reach a handler."
+                )
+                self._early.append(self._outcome(number, None, Failure("UndecodablePayload", message, True, {})))
+            self._waiting.popleft()
+        wanted, known = bool(self._waiting), self._inlet in self.selector.get_map()
+        if wanted and not known:
+            self.selector.register(self._inlet, selectors.EVENT_WRITE, None)
+        elif known and not wanted:
+            self.selector.unregister(self._inlet)
+
+    def _outcome(self, number: int, told: tuple[Any, ...] | None, failure: Failure | None = None) -> Outcome:
+        job = self._jobs.pop(number)
+        self.progress.pop(job.id, None)
+        began = self._taken.pop(number, None)
+        if told is not None:
+            return Outcome(job, *told)
+        finished = utc_now()
+        started = finished if began is None else type(finished).fromtimestamp(began, finished.tzinfo)
+        return Outcome(job, started, finished, failure=failure)
+
+    def poll(self, seconds: float) -> list[Outcome]:
+        """What ended, within `seconds`. Other files of the selector wake it too."""
+        ready = [] if self._early else self.selector.select(seconds)
+        ended, self._early = self._early, []
+        for key, _ in ready:
+            if isinstance(key.data, _Child):
+                ended.extend(self._hear(key.data))
+        self._send()
+        self._kill_overdue()
+        return ended
+
+    def _hear(self, child: _Child) -> Iterator[Outcome]:
+        data = b"."
+        while data:
+            try:
+                data = os.read(child.pipe, _READ)
+            except BlockingIOError:
+                break
+            child.buffer += data
+            yield from self._understand(child)
+            if len(data) < _READ and data:
+                break
+        if not data:
+            yield from self._bury(child)
+
+    def _understand(self, child: _Child) -> Iterator[Outcome]:
+        head, at, size = protocol.HEAD, 0, len(child.buffer)
+        while size - at >= head.size:
+            length, kind, number = head.unpack_from(child.buffer, at)
+            if size - at < head.size + length:
+                break
+            body = pickle.loads(memoryview(child.buffer)[at + head.size : at + head.size + length]) if length else None
+            at += head.size + length
+            if kind == protocol.TOOK:
+                child.job, child.since = number, time.monotonic()
+                self._taken[number] = time.time()
+            elif kind == protocol.ENDED:
+                child.job = None
+                yield self._outcome(number, body)
+            elif kind == protocol.PROGRESS and number in self._jobs:
+                self.progress[self._jobs[number].id] = cast("tuple[int, str | None]", body)
+            elif kind == protocol.READY:
+                child.ready = True
+            elif kind == protocol.BROKEN:
+                raise PenguinError(f"The handlers cannot be loaded: {body}")
+        del child.buffer[:at]
+
+    def _bury(self, child: _Child) -> Iterator[Outcome]:
+        """Takes leave of a dead child, says what it died of, and starts another."""
+        self.selector.unregister(child.pipe)
+        os.close(child.pipe)
+        code = child.process.wait()
+        if child.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                child.process.stdin.close()
+        self._children.remove(child)
+        if not child.ready:
+            raise PenguinError(f"A process for handlers ended with code {code} before it was ready; see its output.")
+        if child.job is not None:
+            died = f"signal {-code}" if code < 0 else f"exit code {code}"
+            message = f"The process that ran the job ended with {died}."
+            yield self._outcome(child.job, None, child.killed or Failure("ProcessDied", message, False, {"code": code}))
+        self.start()
+
+    def _kill_overdue(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if child.job is not None and child.killed is None:
+                limit = self._jobs[child.job].timeout
+                if now - child.since > limit:
+                    child.killed = Failure("Timeout", f"The job ran longer than the {limit} s of its queue.", False, {})
+                    child.process.kill()
+            elif not child.ready and now - child.since > _STARTS_IN:
+                child.process.kill()
+
+    def next_deadline(self) -> float:
+        """Seconds until a running job is overdue."""
+        now = time.monotonic()
+        limits = [c.since + self._jobs[c.job].timeout - now for c in self._children if c.job is not None]
+        return max(0.0, min(limits, default=3600.0))
+
+    def drop(self, lost: set[Any]) -> None:
+        """Stops work on jobs whose lease was lost: their results would be refused."""
+        reason = Failure("LeaseLost", "The lease was lost while the job ran.", False, {}, at_once=True)
+        for child in self._children:
+            if child.job is not None and self._jobs[child.job].id in lost and child.killed is None:
+                child.killed = reason
+                child.process.kill()
+        for number in [n for n in self._waiting if self._jobs[n].id in lost]:
+            self._waiting.remove(number)
+            self._jobs.pop(number)
+
+    def retract(self) -> list[Leased]:
+        """Takes back every job that no child has taken."""
+        back = list(self._waiting)
+        self._waiting.clear()
+        while True:
+            try:
+                back.append(pickle.loads(self._outlet.recv(protocol.LARGEST_TASK + 10_000, socket.MSG_DONTWAIT))[0])
+            except BlockingIOError:
+                break
+        if self._inlet in self.selector.get_map():
+            self.selector.unregister(self._inlet)
+        return [self._jobs.pop(number) for number in back if number in self._jobs]
+
+    def stop(self) -> list[Leased]:
+        """Kills the children; gives the jobs that they were at."""
+        for child in self._children:
+            child.process.kill()
+        for child in self._children:
+            child.process.wait()
+            self.selector.unregister(child.pipe)
+            os.close(child.pipe)
+            if child.process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    child.process.stdin.close()
+        self._children.clear()
+        left = self.jobs
+        self._jobs.clear()
+        self._inlet.close()
+        self._outlet.close()
+        return left
