@@ -5,39 +5,29 @@ Every command exits non-zero with one sentence on failure and prints no secret. 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import psycopg
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from penguin_pipelines.cli_queue import queue_app
 from penguin_pipelines.errors import PenguinError, UnknownName, mask
 from penguin_pipelines.lib import services, specs
 from penguin_pipelines.lib.services import Endpoints
 from penguin_pipelines.settings import TIERS, Settings, load_settings
+from penguin_pipelines.terminal import JsonOption, err, out, print_json, print_table, progress, say, working
 
 app = typer.Typer(
     help="The PenguinMails data platform.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 migrate_app = typer.Typer(help="Schema of the four tiers, in dependency order.", no_args_is_help=True)
 app.add_typer(migrate_app, name="migrate")
-
-QUIET_SECONDS = 5
-
-# Into a file or a pipe nothing is cut to the width of a terminal that is not there.
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
-err = Console(stderr=True, soft_wrap=True)
+app.add_typer(queue_app, name="queue")
 
 TierOption = Annotated[str | None, typer.Option("--tier", help=f"Only this tier: {', '.join(TIERS)}.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def main() -> None:
@@ -58,10 +48,6 @@ def main() -> None:
         raise SystemExit(130) from None
 
 
-def _say(text: str) -> None:
-    err.print(text, highlight=False, markup=False)
-
-
 def _ready() -> tuple[Settings, Endpoints]:
     settings = load_settings()
     return settings, services.endpoints(settings)
@@ -75,67 +61,17 @@ def _tiers(tier: str | None) -> tuple[str, ...]:
     return (tier,)
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on a terminal, a line every few seconds elsewhere; called with (label, done, total)."""
-    if not err.is_terminal:
-        said = time.monotonic()
-
-        def plain(label: str, done: int, total: int) -> None:
-            nonlocal said
-            if time.monotonic() - said > QUIET_SECONDS:
-                said = time.monotonic()
-                _say(f"{label} ({done:,} of {total:,})" if total else label)
-
-        yield plain
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda label, done, total: bar.update(task, description=label, completed=done, total=total)
-
-
-@contextlib.contextmanager
-def _working() -> Iterator[Callable[[str], None]]:
-    """The latest step on a terminal, a line every few seconds elsewhere; called with what has just been done."""
-    if err.is_terminal:
-        with err.status("Starting dbt") as status:
-            yield status.update
-        return
-    with _progress() as progress:
-        yield lambda step: progress(step, 0, 0)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=str))
-
-
-def _print_table(columns: tuple[str, ...] | list[str], rows: Any, title: str = "") -> None:
-    table = Table(*columns, title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row))
-    out.print(table)
-
-
 @app.command()
 def up() -> None:
     """Start the local services that are needed; does nothing for what already runs or has a URL."""
-    services.up(load_settings(), _say)
-    _say("The services are up.")
+    services.up(load_settings(), say)
+    say("The services are up.")
 
 
 @app.command()
 def down() -> None:
     """Stop the local services that `penguin up` started."""
-    services.down(load_settings(), _say)
+    services.down(load_settings(), say)
 
 
 @migrate_app.command("status")
@@ -150,9 +86,9 @@ def migrate_status(tier: TierOption = None, as_json: JsonOption = False) -> None
         with db.connect(endpoints.urls[name], name) as connection:
             rows.append({"tier": name, "revision": runner.current(connection), "head": runner.head(name)})
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        _print_table(["tier", "revision", "head"], [tuple(r.values()) for r in rows])
+        print_table(["tier", "revision", "head"], [tuple(r.values()) for r in rows])
 
 
 @migrate_app.command("plan")
@@ -163,9 +99,9 @@ def migrate_plan(tier: TierOption = None) -> None:
     _, endpoints = _ready()
     waiting = [(r.tier, r.name, r.why) for name in _tiers(tier) for r in runner.plan(endpoints.urls[name], name)]
     if waiting:
-        _print_table(["tier", "revision", "why"], waiting)
+        print_table(["tier", "revision", "why"], waiting)
     else:
-        _say("Every tier is at its newest revision.")
+        say("Every tier is at its newest revision.")
 
 
 @migrate_app.command("up")
@@ -178,7 +114,7 @@ def migrate_up(
     _needs_tier(tier, to, "head")
     _, endpoints = _ready()
     for name in _tiers(tier):
-        runner.up(endpoints.urls[name], name, to=to, report=_say)
+        runner.up(endpoints.urls[name], name, to=to, report=say)
 
 
 @migrate_app.command("down")
@@ -197,7 +133,7 @@ def migrate_down(
             "Nothing was done: `penguin migrate down` drops tables with their data; repeat it with --yes."
         )
     for name in reversed(_tiers(tier)):
-        runner.down(endpoints.urls[name], name, to=to, report=_say)
+        runner.down(endpoints.urls[name], name, to=to, report=say)
 
 
 @migrate_app.command("verify")
@@ -212,7 +148,7 @@ def migrate_verify(tier: TierOption = None) -> None:
             out.print(f"{name}: {line}", highlight=False, markup=False)
     if different:
         raise PenguinError(f"The schema of {', '.join(different)} differs from its migrations; see the lines above.")
-    _say("Every table, key, policy and grant is as the migrations make it.")
+    say("Every table, key, policy and grant is as the migrations make it.")
 
 
 @migrate_app.command("snapshot", hidden=True)
@@ -254,11 +190,11 @@ def generate(
     wanted = messages if messages is not None else 500 if append else 20_000
     present = as_of.replace(tzinfo=UTC) if as_of else None
     options = Options(tenants=tenants, messages=wanted, days=days, seed=seed, append=append, as_of=present)
-    with _progress() as progress:
-        summary = make(endpoints.urls, options, progress)
+    with progress() as tell:
+        summary = make(endpoints.urls, options, tell)
     for table, rows in summary.rows.items():
         out.print(f"{table:<42} {rows:>12,}", highlight=False)
-    _say(f"Wrote {sum(summary.rows.values()):,} rows in {summary.seconds:.1f} s.")
+    say(f"Wrote {sum(summary.rows.values()):,} rows in {summary.seconds:.1f} s.")
 
 
 @app.command()
@@ -283,30 +219,30 @@ def _ingest(endpoints: Endpoints, tables: Any, *, full: bool = False, as_json: b
     from penguin_pipelines.lib.ingest import ingest as load
 
     begun = time.monotonic()
-    with _progress() as progress:
+    with progress() as tell:
         results = list(
             load(
                 endpoints.urls,
                 tables,
                 pseudonym_key=endpoints.pseudonym_key,
                 full=full,
-                started=lambda n, i, t: progress(n, i, t),
+                started=lambda n, i, t: tell(n, i, t),
             )
         )
     failed = [r for r in results if isinstance(r, Failed)]
     loaded = [r for r in results if not isinstance(r, Failed)]
     changed = [r for r in loaded if r.changed]
     if as_json:
-        _print_json([vars(r) for r in loaded] + [{"table": r.table, "error": str(r.error)} for r in failed])
+        print_json([vars(r) for r in loaded] + [{"table": r.table, "error": str(r.error)} for r in failed])
     elif changed:
         columns = ["table", "mode", "delivered", "written", "deleted", "slices", "rows"]
-        _print_table(
+        print_table(
             columns, [(r.table, r.mode, r.delivered, r.written, r.deleted, r.slices, r.row_count) for r in changed]
         )
     for r in loaded:
         if r.unlisted:
-            _say(f"{r.table} has columns that its stanza does not list: {', '.join(r.unlisted)}.")
-    _say(f"{len(changed)} of {len(results)} tables changed, {time.monotonic() - begun:.1f} s.")
+            say(f"{r.table} has columns that its stanza does not list: {', '.join(r.unlisted)}.")
+    say(f"{len(changed)} of {len(results)} tables changed, {time.monotonic() - begun:.1f} s.")
     if failed:
         raise PenguinError(" ".join(f"{f.table}: {f.error}" for f in failed))
     return bool(changed)
@@ -329,15 +265,15 @@ def build(
 def _build(settings: Settings, endpoints: Endpoints, *, select: str | None = None, full_refresh: bool = False) -> None:
     from penguin_pipelines.lib import build as builds
 
-    with _working() as report:
+    with working() as report:
         result = builds.run(
             endpoints.urls["olap"], home=settings.home, select=select, full_refresh=full_refresh, report=report
         )
     if result.started_dbt:
         done = f"{result.models} models, {result.tests} tests, {result.claimed} slices"
-        _say(f"Built {done} in {result.seconds:.1f} s.")
+        say(f"Built {done} in {result.seconds:.1f} s.")
     else:
-        _say("Nothing was touched; dbt was not started.")
+        say("Nothing was touched; dbt was not started.")
 
 
 @app.command()
@@ -359,7 +295,7 @@ def _run_job(settings: Settings, endpoints: Endpoints, job: str = "warehouse") -
     from penguin_pipelines.lib import dbt, orchestrator
 
     dbt.ensure_manifest()
-    orchestrator.execute_job(settings, endpoints.urls, job, _say)
+    orchestrator.execute_job(settings, endpoints.urls, job, say)
 
 
 @app.command()
@@ -373,23 +309,23 @@ def status(
     _, endpoints = _ready()
     report = collect(endpoints.urls, pseudonym_key=endpoints.pseudonym_key, show_urls=show_urls)
     if as_json:
-        _print_json(report)
+        print_json(report)
         return
     tiers = report["tiers"].items()
-    _print_table(
+    print_table(
         ["tier", "url", "revision", "health"],
         [(n, t["url"], t.get("revision"), t["health"]) for n, t in tiers],
         "Tiers",
     )
     columns = ["table", "watermark", "rows", "lag s", "state", "held back"]
     keys = ("watermark", "rows", "lag_seconds", "state", "held_back")
-    _print_table(columns, [(n, *(t.get(k) for k in keys)) for n, t in report["sources"].items()], "\nSources")
-    _print_table(
+    print_table(columns, [(n, *(t.get(k) for k in keys)) for n, t in report["sources"].items()], "\nSources")
+    print_table(
         ["mart", "rows", "data as of"], [(n, m["rows"], m["data_as_of"]) for n, m in report["marts"].items()], "\nMarts"
     )
     columns = ["queue", "waiting", "delayed", "running", "oldest s", "dead letters"]
     keys = ("waiting", "delayed", "running", "oldest_wait_seconds", "dead_letters")
-    _print_table(columns, [(n, *(q[k] for k in keys)) for n, q in report["queues"].items()], "\nQueues")
+    print_table(columns, [(n, *(q[k] for k in keys)) for n, q in report["queues"].items()], "\nQueues")
 
 
 @app.command()
@@ -409,9 +345,9 @@ def sql(
         raise SystemExit(queries.shell(settings, endpoints.urls["olap"], role, tenant))
     answer = queries.ask(endpoints.urls["olap"], query or sys.stdin.read(), reader=role, tenant=tenant)
     if as_json:
-        _print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+        print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
     else:
-        _print_table(answer.columns, answer.rows)
+        print_table(answer.columns, answer.rows)
 
 
 @app.command()
@@ -421,7 +357,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     findings = list(examine(load_settings()))
     if as_json:
-        _print_json([vars(f) for f in findings])
+        print_json([vars(f) for f in findings])
     else:
         marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "fault": "[red]fault[/]"}
         for f in findings:
@@ -447,19 +383,19 @@ def demo(
     settings = load_settings()
     if settings.env != "local":
         raise PenguinError(f"The demo writes synthetic data and is for PENGUIN_ENV=local only, not {settings.env}.")
-    endpoints = services.up(settings, _say)
+    endpoints = services.up(settings, say)
     for tier in TIERS:
-        runner.up(endpoints.urls[tier], tier, report=_say)
+        runner.up(endpoints.urls[tier], tier, report=say)
     with db.connect(endpoints.urls["oltp"], "oltp") as connection:
         row = connection.execute(blocks("status")["tenants"]).fetchone()
     if row == (0,):
         generate()
     for job in ("warehouse", "unusual_results"):
-        _say(f"Running the Dagster job `{job}`.")
+        say(f"Running the Dagster job `{job}`.")
         _run_job(settings, endpoints, job)
     _show_demo(endpoints)
     if not no_serve:
-        _say("Starting the Dagster UI; this takes half a minute.")
+        say("Starting the Dagster UI; this takes half a minute.")
         raise SystemExit(orchestrator.serve(settings, endpoints.urls, _show_ui))
 
 
@@ -468,7 +404,7 @@ def _show_demo(endpoints: Endpoints) -> None:
     from penguin_pipelines.lib.sql import blocks
 
     answer = queries.ask(endpoints.urls["olap"], blocks("status")["sample"])
-    _print_table(answer.columns, answer.rows, "\nThe busiest campaigns (marts.campaign_performance_summary)")
+    print_table(answer.columns, answer.rows, "\nThe busiest campaigns (marts.campaign_performance_summary)")
     tenant = queries.ask(endpoints.urls["olap"], blocks("status")["a_tenant"]).rows[0][0]
     out.print(f"\nAsk as an analyst   {endpoints.analyst_url or 'with your own login'}", highlight=False)
     out.print(
@@ -509,7 +445,7 @@ def manifest() -> None:
     """Parse the dbt project, so that Dagster can load it; does nothing when it is up to date."""
     from penguin_pipelines.lib import dbt
 
-    _say(f"The manifest is {dbt.ensure_manifest()}.")
+    say(f"The manifest is {dbt.ensure_manifest()}.")
 
 
 @app.command(hidden=True)
@@ -524,7 +460,7 @@ def render(check: Annotated[bool, typer.Option("--check", help="Only tell what i
     for path, text in stale.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    _say(f"Wrote {names}." if stale else "Everything derived is up to date.")
+    say(f"Wrote {names}." if stale else "Everything derived is up to date.")
 
 
 if __name__ == "__main__":
