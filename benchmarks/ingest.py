@@ -93,7 +93,7 @@ def full(urls: dict[str, str], settings: Settings, runs: int, only: list[str] | 
             try:
                 contend()
             except ImportError as e:
-                print(f"{name}: not installed ({e.name}); `make bench` installs it.")
+                print(f"{name}: left out, because {e.name} is not installed.")
                 continue
             seconds.setdefault(name, []).append(time.perf_counter() - began)
     ours = statistics.median(seconds["ours"])
