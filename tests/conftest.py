@@ -62,8 +62,8 @@ def _system_folder() -> Path | None:
 
 
 def _settings(home: Path, folder: Path | None = None) -> Settings:
-    """Settings of a local server, whatever the environment says."""
-    urls = {f"{name}_url": None for name in (*DATABASES, "redis")}
+    """Settings of a local server, whatever the environment says; beside a given Postgres only Valkey is local."""
+    urls = {"redis_url": None} | {f"{name}_url": GIVEN for name in DATABASES}
     values = {"env": "local", "postgres_port": None, "redis_port": None, "pseudonym_key": PSEUDONYM_KEY}
     return Settings(_env_file=None, home=home, postgres_bin=folder, **urls, **values)  # type: ignore[arg-type, call-arg]
 
@@ -77,7 +77,8 @@ def _shared_folder(config: pytest.Config) -> Path:
 def _start(kind: str, shared: Path) -> Server:
     token = secrets.token_hex(4)
     if GIVEN:
-        return Server(kind, GIVEN, os.environ.get("PENGUIN_REDIS_URL"), str(shared), token)
+        redis_url = os.environ.get("PENGUIN_REDIS_URL") or services.up(_settings(shared / f"home-{kind}")).urls["redis"]
+        return Server(kind, GIVEN, redis_url, str(shared), token)
     folder = {"system": _system_folder(), "chosen": Path(CHOSEN) if CHOSEN else None}.get(kind)
     endpoints = services.up(_settings(shared / f"home-{kind}", folder))
     url = urlunsplit(urlsplit(endpoints.urls["oltp"])._replace(path="/postgres"))
@@ -93,8 +94,9 @@ def _stop(state: Path) -> None:
     if server.kind == "given":
         for tier in TIERS:
             server.execute("drop database if exists {} with (force)", f"penguin_template_{server.token}_{tier}")
-        return
     home = Path(server.shared) / f"home-{server.kind}"
+    if not home.exists():
+        return
     services.down(_settings(home))
     elsewhere = json.loads((home / "services.json").read_text())["postgres_data"]
     shutil.rmtree(home)
@@ -154,8 +156,6 @@ def empty_database(postgres: Server) -> Iterator[str]:
 @pytest.fixture
 def redis_url(postgres: Server) -> str:
     """A Valkey shared by all workers: use keys of your own."""
-    if postgres.redis_url is None:
-        pytest.skip("PENGUIN_TEST_POSTGRES_URL is set and PENGUIN_REDIS_URL is not")
     return postgres.redis_url
 
 

@@ -34,7 +34,7 @@ class Server:
 
     kind: str
     url: str
-    redis_url: str | None
+    redis_url: str
     shared: str
     token: str
 
