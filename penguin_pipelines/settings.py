@@ -1,7 +1,7 @@
 """The only reader of the environment.
 
 Here are the variables, their defaults and their checks, and the environment handed to child processes. What a
-value is used for is not here: the local services that stand in for missing URLs are in `lib/services.py`,
+value is used for is not here: the local services that stand in for missing URLs are in `lib/services`,
 connections in `resources.py`.
 """
 
