@@ -210,22 +210,10 @@ def last_truncate(snapshot: Snapshot, table: Table, low: int) -> int | None:
     return int(str(found)) if found else None
 
 
-def all_keys(table: Table) -> sql.Composed:
-    """COPY statement for every key of the table, in the order of `table.raw_key`."""
-    return compose("extract", "keys", keys=sql.SQL(", ").join(map(sql.Identifier, table.raw_key)), table=_name(table))
-
-
-def key_digest(
-    connection: psycopg.Connection, table: Table, relation: sql.Composable, *, live: bool
-) -> tuple[int, int]:
-    """Number of rows and sum of key hashes, the same on source and raw while no row has left."""
-    key = sql.SQL("concat_ws('|', {})").format(
-        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(k)) for k in table.raw_key)
-    )
-    condition = sql.SQL("_deleted is null") if live else sql.SQL("true")
-    row = connection.execute(compose("extract", "key_digest", key=key, table=relation, live=condition)).fetchone()
-    assert row is not None
-    return row[0], int(row[1])
+def keys(table: Table, wanted: sql.Composable) -> sql.Composed:
+    """COPY statement for the keys of the rows that fulfil a condition, in the order of `table.raw_key`."""
+    names = sql.SQL(", ").join(map(sql.Identifier, table.raw_key))
+    return compose("extract", "keys", keys=names, table=_name(table), wanted=wanted)
 
 
 def source_relation(table: Table) -> sql.Composable:

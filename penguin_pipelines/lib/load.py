@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from penguin_pipelines.lib import extract
+from penguin_pipelines.lib import buckets, extract
 from penguin_pipelines.lib.extract import Snapshot
 from penguin_pipelines.lib.specs import Table, long_type
 from penguin_pipelines.lib.sql import blocks, compose
@@ -94,7 +94,7 @@ def merge(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookm
     delivered = pump(
         snapshot.connection, extract.rows(snapshot, table, low), warehouse, sql.Identifier("incoming"), names
     )
-    _collect_deletes(warehouse, snapshot, table, low)
+    _collect_deletes(warehouse, snapshot, table, bookmark)
     if delivered > 1000:
         warehouse.execute("analyze incoming")
 
@@ -144,9 +144,12 @@ def pump(
         return writer.rowcount
 
 
-def _collect_deletes(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, low: int | None) -> None:
+def _collect_deletes(
+    warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookmark: Bookmark | None
+) -> None:
     """Fills `gone`: from tombstones where the table is ours, by comparing keys where it is not or on a full read."""
     raw, keys = _raw(table), list(table.raw_key)
+    low = bookmark.horizon if bookmark else None
     if low is not None and table.mode == "xid8":
         truncated = extract.last_truncate(snapshot, table, low)
         if truncated is not None:
@@ -169,11 +172,16 @@ def _collect_deletes(warehouse: psycopg.Connection, snapshot: Snapshot, table: T
         )
         warehouse.execute(compose("load", "still_there", match=_match("g", "i", table)))
         return
-    if low is not None and not keys_left(warehouse, snapshot, table):
-        return
+    wanted: sql.Composable = sql.SQL("true")
+    if bookmark is not None:
+        number = buckets.fitting(bookmark.row_count)
+        unequal = _unequal_buckets(warehouse, snapshot, table, number, arrived=True)
+        if not unequal:
+            return
+        wanted = sql.SQL("{} = any ({})").format(buckets.bucket(table, number), sql.Literal(unequal))
     types = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in keys)
     warehouse.execute(compose("load", "present", columns=types))
-    pump(snapshot.connection, extract.all_keys(table), warehouse, sql.Identifier("present"), keys)
+    pump(snapshot.connection, extract.keys(table, wanted), warehouse, sql.Identifier("present"), keys)
     kept = sql.SQL("true")
     if table.floor:
         kept = sql.SQL("r.{} >= {} - {}::interval").format(
@@ -181,7 +189,7 @@ def _collect_deletes(warehouse: psycopg.Connection, snapshot: Snapshot, table: T
         )
     warehouse.execute(
         compose(
-            "load", "missing", table=raw, key=_list(keys), raw_key=_qualified("r", keys),
+            "load", "missing", table=raw, key=_list(keys), raw_key=_qualified("r", keys), wanted=wanted,
             xid=sql.Literal(str(snapshot.horizon - 1)), kept=kept, match=_match("r", "p", table),
         )
     )  # fmt: skip
@@ -189,9 +197,22 @@ def _collect_deletes(warehouse: psycopg.Connection, snapshot: Snapshot, table: T
 
 def keys_left(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> bool:
     """Whether the source of a table without tombstones holds other keys than its raw table."""
-    here = extract.key_digest(warehouse, table, _raw(table), live=True)
-    there = extract.key_digest(snapshot.connection, table, extract.source_relation(table), live=False)
-    return here != there
+    return bool(_unequal_buckets(warehouse, snapshot, table, 1, arrived=False))
+
+
+def _unequal_buckets(
+    warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, number: int, *, arrived: bool
+) -> list[int]:
+    """Buckets whose keys differ between source and raw, with the rows that have arrived and are not merged yet."""
+    here = [buckets.bucket_digests(warehouse, table, _raw(table), number, live=True)]
+    if arrived:
+        new = compose(
+            "load", "arrived", key=_qualified("i", table.raw_key), table=_raw(table), match=_match("r", "i", table)
+        )
+        here.append(buckets.bucket_digests(warehouse, table, new, number, live=False))
+    source = extract.source_relation(table)
+    there = buckets.bucket_digests(snapshot.connection, table, source, number, live=False)
+    return buckets.unequal(buckets.total(here), there)
 
 
 def _old_slices(warehouse: psycopg.Connection, table: Table) -> int:

@@ -58,10 +58,10 @@ select max(change_xid::text::numeric)::text
 from penguin.tombstones
 where table_name = %(table)s and change_xid >= %(low)s::xid8 and change_xid < %(high)s::xid8 and is_truncate
 
--- name: key_digest
--- Number and sum of hashes of the keys: equal on both sides means that no row left.
-select count(*), coalesce(sum(hashtextextended({key}, 0)::numeric), 0) from {table} where {live}
+-- name: bucket_digests
+-- Number of rows and sum of hashes by bucket of the key: equal on both sides means equal keys.
+select ({bucket})::integer, count(*), sum({hash}) from {table} where {live} group by 1
 
 -- name: keys
--- Every key of the table.
-copy (select {keys} from {table}) to stdout (format binary)
+-- Keys of the table in some buckets, or all of them.
+copy (select {keys} from {table} where {wanted}) to stdout (format binary)

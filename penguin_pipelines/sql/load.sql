@@ -59,12 +59,16 @@ select {raw_key}, {xid}::xid8, now() from {table} as r where r._deleted is null 
 insert into gone ({key}, _change_xid, _deleted)
 select {raw_key}, {xid}::xid8, now()
 from {table} as r
-where r._deleted is null and {kept}
+where r._deleted is null and {kept} and {wanted}
   and not exists (select from present as p where {match})
 
 -- name: present
 -- Where all keys of the source land when deletes are found by comparison.
 create temporary table present ({columns}) on commit drop
+
+-- name: arrived
+-- Rows of the window whose key is not live in raw yet.
+(select {key} from incoming as i where not exists (select from {table} as r where {match} and r._deleted is null)) as arrived
 
 -- name: replaced
 -- How many live raw rows the incoming window will overwrite.

@@ -19,7 +19,7 @@ from psycopg import sql
 from servers import PSEUDONYM_KEY, Databases, Server, settle
 
 from penguin_pipelines.errors import ConnectionFailed, SchemaError, SourceReplaced, TableDrift
-from penguin_pipelines.lib import db, extract, ingest, load, specs
+from penguin_pipelines.lib import buckets, db, extract, ingest, load, specs
 from penguin_pipelines.lib.ingest import Failed
 from penguin_pipelines.lib.load import Loaded
 from penguin_pipelines.lib.specs import Table
@@ -344,6 +344,33 @@ def test_identity_tables_are_followed_without_altering_them(platform: Platform) 
     oltp.execute("delete from tenants where id = %s", [gone["id"]])
     done = platform.run(TENANTS)
     assert (done.deleted, done.row_count) == (1, 2)
+    platform.assert_equal(TENANTS)
+
+
+def test_a_vanished_identity_row_is_found_by_moving_few_keys(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only buckets that differ are compared key by key; a new row alone makes none differ."""
+    oltp = platform["oltp"]
+    rows = [make(oltp, "tenants") for _ in range(60)]
+    platform.run(TENANTS)
+    monkeypatch.setattr(buckets, "ROWS_PER_BUCKET", 2)
+    moved: list[int] = []
+
+    def counting(*arguments: Any) -> int:
+        moved.append(pump(*arguments))
+        return moved[-1]
+
+    pump = load.pump
+    monkeypatch.setattr(load, "pump", counting)
+    make(oltp, "tenants")
+    platform.run(TENANTS)
+    assert moved == [1]  # the row itself
+    moved.clear()
+    oltp.execute("delete from tenants where id = %s", [rows[7]["id"]])
+    assert platform.run(TENANTS).deleted == 1
+    rows_moved, keys_moved = moved
+    assert rows_moved == 0 and keys_moved < 20
     platform.assert_equal(TENANTS)
 
 
