@@ -13,8 +13,9 @@ Not here: what happens to the rows (load), which tables there are (specs).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString, cast
@@ -181,9 +182,7 @@ def rows(snapshot: Snapshot, table: Table, low: int | None) -> sql.Composed:
     under a smaller id than it carries now, and a restored row may carry an id from the future. Either must not win
     against the next window, which delivers the row again when it changed.
     """
-    xid: sql.Composable = sql.SQL("change_xid")
-    if table.mode == "xmin":
-        xid = sql.SQL("({}::text)::xid8").format(_row_xid(snapshot))
+    xid = _xid(snapshot, table)
     if low is None or table.mode == "xmin":
         xid = sql.SQL("least({}, {}::xid8)").format(xid, sql.Literal(str(snapshot.horizon - 1)))
     columns = sql.SQL(", ").join([*map(_expression, table.raw_columns), xid])
@@ -194,12 +193,17 @@ def tombstones(snapshot: Snapshot, table: Table, low: int) -> sql.Composed:
     """COPY statement for the keys that left since `low`, in the order of `table.raw_key`."""
     types = table.columns.plain
     keys = sql.SQL(", ").join(
-        sql.SQL("(key ->> {})::{}").format(sql.Literal(k), sql.SQL(cast("LiteralString", types[k])))
+        sql.SQL("(key ->> {})::{} as {}").format(
+            sql.Literal(k), sql.SQL(cast("LiteralString", types[k])), sql.Identifier(k)
+        )
         for k in table.raw_key
     )
+    match = sql.SQL(" and ").join(
+        sql.SQL("{} = {}").format(sql.Identifier("t", k), sql.Identifier("g", k)) for k in table.raw_key
+    )
     return compose(
-        "extract", "tombstones", keys=keys, table=sql.Literal(table.name),
-        low=sql.Literal(str(low)), high=sql.Literal(str(snapshot.horizon)),
+        "extract", "tombstones", keys=keys, names=_names(table.raw_key), of=sql.Literal(table.name),
+        table=_name(table), match=match, low=sql.Literal(str(low)), high=sql.Literal(str(snapshot.horizon)),
     )  # fmt: skip
 
 
@@ -212,8 +216,48 @@ def last_truncate(snapshot: Snapshot, table: Table, low: int) -> int | None:
 
 def keys(table: Table, wanted: sql.Composable) -> sql.Composed:
     """COPY statement for the keys of the rows that fulfil a condition, in the order of `table.raw_key`."""
-    names = sql.SQL(", ").join(map(sql.Identifier, table.raw_key))
-    return compose("extract", "keys", keys=names, table=_name(table), wanted=wanted)
+    return compose("extract", "keys", keys=_names(table.raw_key), table=_name(table), wanted=wanted)
+
+
+def before(low: int) -> sql.Composable:
+    """Condition for the rows of a tracked table that earlier windows brought."""
+    return sql.SQL("change_xid < {}::xid8").format(sql.Literal(str(low)))
+
+
+def part_of_window(snapshot: Snapshot, table: Table, low: int, most: int) -> Snapshot | None:
+    """The snapshot with a lower horizon, when the window since `low` holds more than `most` rows; else None.
+
+    Any horizon below the snapshot's own is as good: what lies between arrives with the next window. The rows of one
+    transaction are never parted.
+    """
+    if table.mode == "xmin":
+        return None
+    parts = {"table": _name(table), "window": window(snapshot, table, low)}
+    found = snapshot.connection.execute(compose("extract", "split", rows=sql.Literal(most), **parts)).fetchone()
+    assert found is not None
+    first, beyond = found
+    if beyond is not None and beyond == first:
+        beyond = _scalar(snapshot, compose("extract", "next_xid", xid=sql.Literal(first), **parts))
+    return None if beyond is None else dataclasses.replace(snapshot, horizon=int(str(beyond)))
+
+
+def range_rows(snapshot: Snapshot, table: Table, horizon: int, first: int, end: int) -> sql.Composed:
+    """COPY statement for the blocks `first` to `end` as of `horizon`, which is older than the snapshot.
+
+    Rows that changed since are left to the first window, which starts at `horizon`. What remains was there before the
+    first range was read and has not moved, so no row is in two ranges and none is between them. An id from above the
+    snapshot is that of a restored row, not of a change.
+    """
+    xid, low, ceiling = _xid(snapshot, table), sql.Literal(str(horizon)), sql.Literal(str(snapshot.ceiling))
+    if table.mode == "xmin":
+        changed = sql.SQL("{} >= {}::bigint").format(_row_xid(snapshot), low)
+    else:
+        changed = sql.SQL("{0} >= {1}::xid8 and {0} < {2}::xid8").format(xid, low, ceiling)
+    capped = sql.SQL("least({}, {}::xid8)").format(xid, sql.Literal(str(horizon - 1)))
+    return compose(
+        "baseline", "rows", columns=sql.SQL(", ").join([*map(_expression, table.raw_columns), capped]),
+        table=_name(table), first=sql.Literal(f"({first},0)"), end=sql.Literal(f"({end},0)"), changed=changed,
+    )  # fmt: skip
 
 
 def source_relation(table: Table) -> sql.Composable:
@@ -223,6 +267,17 @@ def source_relation(table: Table) -> sql.Composable:
 
 def _name(table: Table) -> sql.Identifier:
     return sql.Identifier("public", table.name)
+
+
+def _names(names: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _xid(snapshot: Snapshot, table: Table) -> sql.Composable:
+    """The transaction that wrote the row, as xid8."""
+    if table.mode == "xmin":
+        return sql.SQL("({}::text)::xid8").format(_row_xid(snapshot))
+    return sql.SQL("change_xid")
 
 
 def _row_xid(snapshot: Snapshot) -> sql.Composable:

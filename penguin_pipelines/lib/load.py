@@ -9,6 +9,8 @@ Not here: what a window is (extract), the order of tables and sources (ingest).
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -60,6 +62,23 @@ class Loaded:
         return self.mode != "idle"
 
 
+class Throttle:
+    """Bytes a second that all readers together may take from a source."""
+
+    def __init__(self, bytes_per_second: int) -> None:
+        self._rate = bytes_per_second
+        self._lock = threading.Lock()
+        self._free = time.monotonic()
+
+    def spend(self, size: int) -> None:
+        """Waits until what was read so far is within the rate."""
+        with self._lock:
+            now = time.monotonic()
+            self._free = max(self._free, now) + size / self._rate
+            wait = self._free - now
+        time.sleep(wait)
+
+
 def bookmarks(warehouse: psycopg.Connection, source: str) -> dict[str, Bookmark]:
     """Bookmarks of a source by table."""
     found = warehouse.execute(blocks("load")["bookmarks"], {"source": source})
@@ -68,20 +87,55 @@ def bookmarks(warehouse: psycopg.Connection, source: str) -> dict[str, Bookmark]
 
 def baseline(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> Loaded:
     """First load: straight into the new raw table, keys and indexes built after. Caller commits."""
-    raw = _raw(table)
-    columns = sql.SQL(", ").join(_typed(c.name, c.type) for c in table.raw_columns)
-    warehouse.execute(compose("load", "create_raw", table=raw, columns=columns))
-    names = [c.name for c in table.raw_columns] + ["_change_xid"]
-    delivered = pump(snapshot.connection, extract.rows(snapshot, table, None), warehouse, raw, names)
-    warehouse.execute(sql.SQL("alter table {} add primary key ({})").format(raw, _list(table.raw_key)))
-    for index in table.indexes:
-        warehouse.execute(sql.SQL("create index on {} ({})").format(raw, _list(index)))
-    warehouse.execute(compose("load", "protect_raw", table=raw))
-    warehouse.execute(compose("load", "grant_raw", table=raw))
-    warehouse.execute(sql.SQL("analyze {}").format(raw))
-    slices = _touch_everything(warehouse, table)
+    raw = raw_relation(table)
+    create(warehouse, table, raw)
+    delivered = pump(snapshot.connection, extract.rows(snapshot, table, None), warehouse, raw, filled_columns(table))
+    complete(warehouse, table, raw)
+    slices = touch_everything(warehouse, table)
     _set_bookmark(warehouse, snapshot, table, delivered)
     return Loaded(table.full_name, "baseline", delivered, delivered, 0, slices, delivered, snapshot.horizon)
+
+
+def create(warehouse: psycopg.Connection, table: Table, relation: sql.Identifier) -> None:
+    """An empty raw table without keys."""
+    columns = sql.SQL(", ").join(_typed(c.name, c.type) for c in table.raw_columns)
+    warehouse.execute(compose("load", "create_raw", table=relation, columns=columns))
+
+
+def complete(warehouse: psycopg.Connection, table: Table, relation: sql.Identifier) -> None:
+    """Key, indexes, protection and statistics of a raw table that has its rows."""
+    name = sql.Identifier(f"{table.name}_pkey")
+    warehouse.execute(compose("load", "primary_key", table=relation, constraint=name, key=_list(table.raw_key)))
+    for columns in table.indexes:
+        _index(warehouse, table, relation, columns)
+    warehouse.execute(compose("load", "protect_raw", table=relation))
+    warehouse.execute(compose("load", "grant_raw", table=relation))
+    warehouse.execute(sql.SQL("analyze {}").format(relation))
+
+
+def missing_indexes(warehouse: psycopg.Connection, table: Table) -> list[tuple[str, ...]]:
+    """Indexes that the stanza asks for and an existing raw table lacks, because the stanza gained them later."""
+    if not table.indexes:
+        return []
+    found = warehouse.execute(blocks("load")["indexed"], {"table": f"{table.raw_schema}.{table.name}"})
+    have = {tuple(row[0] or ()) for row in found}
+    return [columns for columns in table.indexes if columns not in have]
+
+
+def add_indexes(warehouse: psycopg.Connection, table: Table) -> None:
+    """Builds the missing indexes of a raw table. Readers go on; only other loads of the table wait."""
+    for columns in missing_indexes(warehouse, table):
+        _index(warehouse, table, raw_relation(table), columns)
+
+
+def _index(warehouse: psycopg.Connection, table: Table, relation: sql.Identifier, columns: tuple[str, ...]) -> None:
+    name = sql.Identifier(f"{table.name}_{'_'.join(columns)}_idx")
+    warehouse.execute(compose("load", "index", index=name, table=relation, columns=_list(columns)))
+
+
+def filled_columns(table: Table) -> list[str]:
+    """Columns of a raw table in the order in which its rows arrive."""
+    return [*(c.name for c in table.raw_columns), "_change_xid"]
 
 
 def merge(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookmark: Bookmark | None) -> Loaded:
@@ -90,15 +144,15 @@ def merge(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookm
     Caller commits.
     """
     low = bookmark.horizon if bookmark else None
-    raw = _raw(table)
+    raw = raw_relation(table)
     columns = sql.SQL(", ").join(_typed(c.name, c.type) for c in table.raw_columns)
     warehouse.execute(compose("load", "incoming", columns=columns))
     keys = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in table.raw_key)
     warehouse.execute(compose("load", "gone", columns=keys))
 
-    names = [c.name for c in table.raw_columns] + ["_change_xid"]
+    incoming = sql.Identifier("incoming")
     delivered = pump(
-        snapshot.connection, extract.rows(snapshot, table, low), warehouse, sql.Identifier("incoming"), names
+        snapshot.connection, extract.rows(snapshot, table, low), warehouse, incoming, filled_columns(table)
     )
     _collect_deletes(warehouse, snapshot, table, bookmark)
     if delivered > 1000:
@@ -112,7 +166,7 @@ def merge(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookm
     written, noted = _upsert(warehouse, table, full=bookmark is None)
     if bookmark is None:
         count = _one(warehouse, compose("load", "count_live", table=raw))[0]
-        slices = _touch_everything(warehouse, table)
+        slices = touch_everything(warehouse, table)
     else:
         count = bookmark.row_count + written - replaced - deleted
     _set_bookmark(warehouse, snapshot, table, count)
@@ -130,7 +184,9 @@ def add_columns(warehouse: psycopg.Connection, table: Table, have: dict[str, str
     """Adds columns that the stanza has gained; returns their names. Their values come with a full read."""
     new = [c for c in table.raw_columns if c.name not in have]
     for column in new:
-        warehouse.execute(sql.SQL("alter table {} add column {}").format(_raw(table), _typed(column.name, column.type)))
+        warehouse.execute(
+            sql.SQL("alter table {} add column {}").format(raw_relation(table), _typed(column.name, column.type))
+        )
     return [c.name for c in new]
 
 
@@ -140,6 +196,7 @@ def pump(
     target: psycopg.Connection,
     relation: sql.Composable,
     columns: Iterable[str],
+    throttle: Throttle | None = None,
 ) -> int:
     """Moves rows in binary COPY from server to server and returns how many; they never become Python objects."""
     into = sql.SQL("copy {} ({}) from stdin (format binary)").format(relation, _list(columns))
@@ -147,6 +204,8 @@ def pump(
         with reader.copy(query), writer.copy(into) as incoming:
             for block in _blocks(source):
                 incoming.write(block)
+                if throttle:
+                    throttle.spend(len(block))
         return writer.rowcount
 
 
@@ -193,7 +252,7 @@ def _collect_deletes(
     warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookmark: Bookmark | None
 ) -> None:
     """Fills `gone`: from tombstones where the table is ours, by comparing keys where it is not or on a full read."""
-    raw, keys = _raw(table), list(table.raw_key)
+    raw, keys = raw_relation(table), list(table.raw_key)
     low = bookmark.horizon if bookmark else None
     if low is not None and table.mode == "xid8":
         truncated = extract.last_truncate(snapshot, table, low)
@@ -208,6 +267,11 @@ def _collect_deletes(
                     xid=sql.Literal(str(truncated)),
                 )
             )
+            # Inserted after the TRUNCATE by a transaction older than it, and read with an earlier window.
+            _gather_keys(warehouse, snapshot, table, extract.before(low))
+            warehouse.execute(
+                compose("load", "still_there", there=sql.Identifier("present"), match=_match("g", "i", table))
+            )
         pump(
             snapshot.connection,
             extract.tombstones(snapshot, table, low),
@@ -215,7 +279,8 @@ def _collect_deletes(
             sql.Identifier("gone"),
             [*keys, "_change_xid", "_deleted"],
         )
-        warehouse.execute(compose("load", "still_there", match=_match("g", "i", table)))
+        there = compose("load", "still_there", there=sql.Identifier("incoming"), match=_match("g", "i", table))
+        warehouse.execute(there)
         return
     wanted: sql.Composable = sql.SQL("true")
     if bookmark is not None:
@@ -224,9 +289,7 @@ def _collect_deletes(
         if not unequal:
             return
         wanted = sql.SQL("{} = any ({})").format(buckets.bucket(table, number), sql.Literal(unequal))
-    types = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in keys)
-    warehouse.execute(compose("load", "present", columns=types))
-    pump(snapshot.connection, extract.keys(table, wanted), warehouse, sql.Identifier("present"), keys)
+    _gather_keys(warehouse, snapshot, table, wanted)
     kept = sql.SQL("true")
     if table.floor:
         kept = sql.SQL("r.{} >= {} - {}::interval").format(
@@ -240,6 +303,13 @@ def _collect_deletes(
     )  # fmt: skip
 
 
+def _gather_keys(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, wanted: sql.Composable) -> None:
+    """Brings keys of the source that fulfil a condition into `present`."""
+    types = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in table.raw_key)
+    warehouse.execute(compose("load", "present", columns=types))
+    pump(snapshot.connection, extract.keys(table, wanted), warehouse, sql.Identifier("present"), table.raw_key)
+
+
 def keys_left(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> bool:
     """Whether the source of a table without tombstones holds other keys than its raw table."""
     return bool(_unequal_buckets(warehouse, snapshot, table, 1, arrived=False))
@@ -249,10 +319,14 @@ def _unequal_buckets(
     warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, number: int, *, arrived: bool
 ) -> list[int]:
     """Buckets whose keys differ between source and raw, with the rows that have arrived and are not merged yet."""
-    here = [buckets.bucket_digests(warehouse, table, _raw(table), number, live=True)]
+    here = [buckets.bucket_digests(warehouse, table, raw_relation(table), number, live=True)]
     if arrived:
         new = compose(
-            "load", "arrived", key=_qualified("i", table.raw_key), table=_raw(table), match=_match("r", "i", table)
+            "load",
+            "arrived",
+            key=_qualified("i", table.raw_key),
+            table=raw_relation(table),
+            match=_match("r", "i", table),
         )
         here.append(buckets.bucket_digests(warehouse, table, new, number, live=False))
     source = extract.source_relation(table)
@@ -266,7 +340,8 @@ def _old_slices(warehouse: psycopg.Connection, table: Table) -> int:
     slice_columns, kind, values, through = _slice(table)
     query = compose(
         "load", "old_slices", slice=slice_columns, kind=kind, cause=sql.Literal(table.full_name), old=values,
-        table=_raw(table), through=through, match_incoming=_match("r", "i", table), match_gone=_match("r", "g", table),
+        table=raw_relation(table), through=through,
+        match_incoming=_match("r", "i", table), match_gone=_match("r", "g", table),
     )  # fmt: skip
     return warehouse.execute(query).rowcount
 
@@ -299,7 +374,7 @@ def _upsert(warehouse: psycopg.Connection, table: Table, *, full: bool) -> tuple
     query = compose(
         "load",
         "upsert",
-        table=_raw(table),
+        table=raw_relation(table),
         columns=_list(names),
         key=_list(table.raw_key),
         assignments=assignments,
@@ -329,7 +404,8 @@ def _slice(table: Table) -> tuple[sql.Composable, sql.Composable, sql.Composable
     return _list(("tenant_id", "entity_id")), sql.Literal("entity"), sql.SQL("{}, {}").format(tenant, entity), nothing
 
 
-def _touch_everything(warehouse: psycopg.Connection, table: Table) -> int:
+def touch_everything(warehouse: psycopg.Connection, table: Table) -> int:
+    """Marks everything that reads the table as to be built."""
     if table.slice == "none":
         return 0
     return warehouse.execute(compose("load", "everything", cause=sql.Literal(table.full_name))).rowcount
@@ -351,7 +427,8 @@ def _set_bookmark(warehouse: psycopg.Connection, snapshot: Snapshot, table: Tabl
     )
 
 
-def _raw(table: Table) -> sql.Identifier:
+def raw_relation(table: Table) -> sql.Identifier:
+    """The raw table as an identifier."""
     return sql.Identifier(table.raw_schema, table.name)
 
 

@@ -44,12 +44,18 @@ select exists (
 )
 
 -- name: tombstones
--- Keys that left the table within the window, one line each, the last departure of each key.
+-- Keys that left the table within the window and did not come back, one line each, the last departure of each key.
+-- A key that is there again may have been inserted by an older transaction than the one that deleted it: its row came
+-- with an earlier window and does not come once more.
 copy (
-  select {keys}, max(change_xid::text::numeric)::text::xid8, max(deleted)
-  from penguin.tombstones
-  where table_name = {table} and change_xid >= {low}::xid8 and change_xid < {high}::xid8 and not is_truncate
-  group by key
+  select {names}, xid::text::xid8, deleted
+  from (
+    select {keys}, max(change_xid::text::numeric) as xid, max(deleted) as deleted
+    from penguin.tombstones
+    where table_name = {of} and change_xid >= {low}::xid8 and change_xid < {high}::xid8 and not is_truncate
+    group by key
+  ) as g
+  where not exists (select from {table} as t where {match})
 ) to stdout (format binary)
 
 -- name: truncated
@@ -57,6 +63,16 @@ copy (
 select max(change_xid::text::numeric)::text
 from penguin.tombstones
 where table_name = %(table)s and change_xid >= %(low)s::xid8 and change_xid < %(high)s::xid8 and is_truncate
+
+-- name: split
+-- First transaction of a window, and the one that its rows from a given number on belong to.
+select
+  (select change_xid::text from {table} where {window} order by change_xid limit 1),
+  (select change_xid::text from {table} where {window} order by change_xid offset {rows} limit 1)
+
+-- name: next_xid
+-- The next transaction of a window after a given one.
+select change_xid::text from {table} where {window} and change_xid > {xid}::xid8 order by change_xid limit 1
 
 -- name: bucket_digests
 -- Number of rows and sum of hashes by bucket of the key: equal on both sides means equal keys.

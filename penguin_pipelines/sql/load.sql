@@ -33,6 +33,24 @@ where a.attrelid = to_regclass(%(table)s) and a.attnum > 0 and not a.attisdroppe
 -- A raw table. Row level security is on with no policy: only the roles that bypass it read raw.
 create table {table} ({columns}, _change_xid xid8 not null, _loaded timestamptz not null default now(), _deleted timestamptz)
 
+-- name: primary_key
+-- Key of a raw table, built once the rows are there.
+alter table {table} add constraint {constraint} primary key ({key})
+
+-- name: index
+-- An index that the stanza asks for.
+create index {index} on {table} ({columns})
+
+-- name: indexed
+-- Columns of the indexes that a raw table has.
+select (
+  select array_agg(a.attname::text order by k.position)
+  from unnest(i.indkey::int2[]) with ordinality as k (number, position)
+  join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.number
+)
+from pg_index as i
+where i.indrelid = to_regclass(%(table)s) and i.indisvalid and i.indpred is null
+
 -- name: protect_raw
 -- Closes a raw table to everyone but the loader and dbt.
 alter table {table} enable row level security, force row level security
@@ -99,7 +117,7 @@ r._change_xid <= g._change_xid
 
 -- name: still_there
 -- A row that arrives is there, whatever its key went through: transactions end in another order than their ids.
-delete from gone as g using incoming as i where {match}
+delete from gone as g using {there} as i where {match}
 
 -- name: upsert
 -- Merges the rows that arrived, as far as they win against what is there.

@@ -267,6 +267,25 @@ def test_a_row_inserted_again_by_an_older_transaction_than_the_one_that_deleted_
     platform.assert_equal(MESSAGES)
 
 
+@pytest.mark.parametrize("removal", ["delete from email_messages", "truncate email_messages cascade"])
+def test_a_row_inserted_again_and_read_before_the_older_deletion_is_read_stays(
+    platform: Platform, removal: str
+) -> None:
+    """Between the id of the insert and the higher one of the deletion lies the horizon of a run."""
+    row = make(platform["content"], "email_messages")
+    platform.run(MESSAGES)
+    with psycopg.connect(platform.tiers["content"]) as older, psycopg.connect(platform.tiers["content"]) as holder:
+        older.execute("select pg_current_xact_id()")
+        holder.execute("select pg_current_xact_id()")
+        platform["content"].execute(removal)  # type: ignore[arg-type]
+        make(older, "email_messages", storage_key=row["storage_key"], tenant_id=row["tenant_id"])
+        older.commit()
+        _run_now(platform, MESSAGES)
+    platform.run(MESSAGES)
+    assert len(platform.raw(specs.find(MESSAGES))) == 1
+    platform.assert_equal(MESSAGES)
+
+
 @everywhere
 def test_a_changed_key_leaves_only_the_new_one(platform: Platform) -> None:
     make(platform["content"], "email_messages", storage_key="old")
