@@ -207,14 +207,15 @@ def ingest(
 ) -> None:
     """Run extraction once, outside the UI."""
     settings, endpoints = _ready()
-    del settings
-    _ingest(
-        endpoints, [specs.find(name) for name in table] if table else specs.all_tables(), full=full, as_json=as_json
-    )
+    tables = [specs.find(name) for name in table] if table else specs.all_tables()
+    _ingest(settings, endpoints, tables, full=full, as_json=as_json)
 
 
-def _ingest(endpoints: Endpoints, tables: Any, *, full: bool = False, as_json: bool = False) -> bool:
+def _ingest(
+    settings: Settings, endpoints: Endpoints, tables: Any, *, full: bool = False, as_json: bool = False
+) -> bool:
     """Loads the tables, prints what changed, fails with every sentence at the end; True when anything was written."""
+    from penguin_pipelines.lib.baseline import Limits
     from penguin_pipelines.lib.ingest import Failed
     from penguin_pipelines.lib.ingest import ingest as load
 
@@ -226,7 +227,9 @@ def _ingest(endpoints: Endpoints, tables: Any, *, full: bool = False, as_json: b
                 tables,
                 pseudonym_key=endpoints.pseudonym_key,
                 full=full,
+                limits=Limits.of(settings),
                 started=lambda n, i, t: tell(n, i, t),
+                progressed=lambda p: tell(str(p), p.rows, p.expected),
             )
         )
     failed = [r for r in results if isinstance(r, Failed)]
@@ -287,7 +290,7 @@ def run(
     if via_dagster:
         _run_job(settings, endpoints)
         return
-    _ingest(endpoints, specs.all_tables())
+    _ingest(settings, endpoints, specs.all_tables())
     _build(settings, endpoints)
 
 

@@ -60,6 +60,10 @@ class SourceReplaced(PenguinError):
     """A source is another database than the one that the bookmarks speak about."""
 
 
+class BaselineRunning(PenguinError):
+    """Another process is reading a table for the first time, which may take hours."""
+
+
 class TableDrift(PenguinError):
     """A column of a source table was dropped, renamed or given another type."""
 

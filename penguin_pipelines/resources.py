@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from penguin_pipelines.errors import PenguinError
 from penguin_pipelines.lib import db, services
+from penguin_pipelines.lib.baseline import Limits
 from penguin_pipelines.settings import load_settings
 
 OWNERS = ["team:data-platform"]
@@ -42,6 +43,11 @@ class TierResource(dg.ConfigurableResource):
     def home(self) -> Path:
         """Folder for working files."""
         return load_settings().home
+
+    @property
+    def limits(self) -> Limits:
+        """What one look at the tier may cost it."""
+        return Limits.of(load_settings())
 
     def connect(self, role: str) -> AbstractContextManager[psycopg.Connection]:
         """A connection that acts as `role`, commits at the end and is closed."""

@@ -71,6 +71,16 @@ class Settings(BaseSettings):
         None, description="Folder of initdb, pg_ctl and postgres for the local Postgres, 15 or newer."
     )
 
+    ingest_chunk_mb: Annotated[int, Field(ge=1)] = Field(
+        512, description="Megabytes of a source table that are read from one snapshot; larger ones are read in ranges."
+    )
+    ingest_readers: Annotated[int, Field(ge=1, le=32)] = Field(
+        1, description="Ranges of a first read that are read at the same time, each over a connection of its own."
+    )
+    ingest_mb_per_second: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Megabytes a second that first reads in ranges may take from a source; no limit when absent."
+    )
+
     @field_validator("home", "postgres_bin")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from penguin_pipelines.errors import PenguinError
-from penguin_pipelines.lib import extract, ingest, specs
+from penguin_pipelines.lib import ingest, specs
 from penguin_pipelines.lib.extract import Holder
 from penguin_pipelines.lib.ingest import Failed
 from penguin_pipelines.lib.load import Loaded
@@ -60,15 +60,23 @@ def _source(source: str) -> dg.AssetsDefinition:
         failed: list[PenguinError] = []
         unlisted: list[str] = []
         try:
-            holder = _holder(origin)
             urls = {source: origin.url, "olap": olap.url}
-            for result in ingest.ingest(urls, wanted, pseudonym_key=origin.pseudonym_key):
+            results = ingest.ingest(
+                urls,
+                wanted,
+                pseudonym_key=origin.pseudonym_key,
+                limits=origin.limits,
+                progressed=lambda progress: context.log.info(str(progress)),
+            )
+            holder: Holder | None = None
+            for result in results:
                 if isinstance(result, Failed):
                     context.log.error(str(result.error))
                     failed.append(result.error)
                 else:
                     unlisted += [f"{result.table}.{column}" for column in result.unlisted]
-                    yield _materialized(result, holder)
+                    holder = result.holder
+                    yield _materialized(result)
             if held_back.key in context.selected_asset_check_keys:
                 yield _held_back(held_back.key, holder)
             if undeclared.key in context.selected_asset_check_keys:
@@ -107,13 +115,7 @@ def _spec(key: dg.AssetKey, table: Table) -> dg.AssetSpec:
     )
 
 
-def _holder(origin: TierResource) -> Holder | None:
-    """Who holds the source back just now."""
-    with extract.open_snapshot(origin.url, origin.tier, pseudonym_key=origin.pseudonym_key) as snapshot:
-        return snapshot.holder
-
-
-def _materialized(loaded: Loaded, holder: Holder | None) -> dg.MaterializeResult:
+def _materialized(loaded: Loaded) -> dg.MaterializeResult:
     metadata: dict[str, Any] = {
         "dagster/row_count": loaded.row_count,
         "mode": loaded.mode,
@@ -123,8 +125,8 @@ def _materialized(loaded: Loaded, holder: Holder | None) -> dg.MaterializeResult
         "slices touched": loaded.slices,
         "bookmark": loaded.horizon,
     }
-    if holder:
-        metadata["held back"] = str(holder)
+    if loaded.holder:
+        metadata["held back"] = str(loaded.holder)
     if loaded.unlisted:
         metadata["columns not listed"] = list(loaded.unlisted)
     return dg.MaterializeResult(asset_key=dg.AssetKey(loaded.table.split(".")), metadata=metadata)

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from psycopg.waiting import Wait
 
 from penguin_pipelines.lib import buckets, extract
-from penguin_pipelines.lib.extract import Snapshot
+from penguin_pipelines.lib.extract import Holder, Snapshot
 from penguin_pipelines.lib.specs import Table, long_type
 from penguin_pipelines.lib.sql import blocks, compose
 
@@ -55,6 +55,7 @@ class Loaded:
     row_count: int
     horizon: int
     unlisted: tuple[str, ...] = ()
+    holder: Holder | None = None
 
     @property
     def changed(self) -> bool:
@@ -138,11 +139,19 @@ def filled_columns(table: Table) -> list[str]:
     return [*(c.name for c in table.raw_columns), "_change_xid"]
 
 
-def merge(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookmark: Bookmark | None) -> Loaded:
+def merge(
+    warehouse: psycopg.Connection,
+    snapshot: Snapshot,
+    table: Table,
+    bookmark: Bookmark | None,
+    *,
+    all_touched: bool = False,
+) -> Loaded:
     """Brings an existing raw table up to the snapshot: a window since the bookmark, or everything without one.
 
-    Caller commits.
+    `all_touched` leaves single slices out, where everything is marked already. Caller commits.
     """
+    single = bookmark is not None and not all_touched and table.slice != "none"
     low = bookmark.horizon if bookmark else None
     raw = raw_relation(table)
     columns = sql.SQL(", ").join(_typed(c.name, c.type) for c in table.raw_columns)
@@ -158,12 +167,12 @@ def merge(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookm
     if delivered > 1000:
         warehouse.execute("analyze incoming")
 
-    slices = 0 if bookmark is None else _old_slices(warehouse, table)
+    slices = _old_slices(warehouse, table) if single else 0
     older = sql.SQL("true" if bookmark is None else blocks("load")["older"])
     deletes = compose("load", "apply_deletes", table=raw, match=_match("r", "g", table), older=older)
     deleted = warehouse.execute(deletes).rowcount
     replaced = _one(warehouse, compose("load", "replaced", table=raw, match=_match("r", "i", table)))[0]
-    written, noted = _upsert(warehouse, table, full=bookmark is None)
+    written, noted = _upsert(warehouse, table, full=bookmark is None, slices=single)
     if bookmark is None:
         count = _one(warehouse, compose("load", "count_live", table=raw))[0]
         slices = touch_everything(warehouse, table)
@@ -335,8 +344,6 @@ def _unequal_buckets(
 
 
 def _old_slices(warehouse: psycopg.Connection, table: Table) -> int:
-    if table.slice == "none":
-        return 0
     slice_columns, kind, values, through = _slice(table)
     query = compose(
         "load", "old_slices", slice=slice_columns, kind=kind, cause=sql.Literal(table.full_name), old=values,
@@ -346,7 +353,7 @@ def _old_slices(warehouse: psycopg.Connection, table: Table) -> int:
     return warehouse.execute(query).rowcount
 
 
-def _upsert(warehouse: psycopg.Connection, table: Table, *, full: bool) -> tuple[int, int]:
+def _upsert(warehouse: psycopg.Connection, table: Table, *, full: bool, slices: bool) -> tuple[int, int]:
     """Merges what arrived: a window where it is newer, a full read wherever it differs.
 
     A full read is the truth of its snapshot, also about rows with the same transaction id (a column that is new, a
@@ -360,7 +367,7 @@ def _upsert(warehouse: psycopg.Connection, table: Table, *, full: bool) -> tuple
         sql.SQL("{0} = excluded.{0}").format(sql.Identifier(n)) for n in names if n not in table.raw_key
     )
     note: sql.Composable = sql.SQL(blocks("load")["no_slices"])
-    if table.slice != "none" and not full:
+    if slices:
         slice_columns, kind, values, through = _slice(table)
         note = compose(
             "load",

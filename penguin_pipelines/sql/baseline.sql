@@ -62,22 +62,13 @@ update ops.baselines set is_ready = true, updated = now() where source = %(sourc
 -- Ends a first read, complete or not; its ranges go with it.
 delete from ops.baselines where source = %(source)s and table_name = %(table)s returning horizon::text, system_identifier, timeline
 
--- name: floor
--- Oldest transaction that a bookmark or a first read of a source still needs.
-select min(horizon::text::numeric)::text
-from (
-  select horizon from ops.bookmarks where source = %(source)s
-  union all
-  select horizon from ops.baselines where source = %(source)s
-) as needed
-
 -- name: landing_gone
 -- Throws away what an abandoned first read left.
 drop table if exists {table}
 
 -- name: appear
 -- The landing becomes the raw table.
-alter table {landing} rename to {name}
+alter table {landing} rename to {raw}
 
 -- name: rows
 -- Rows of a range that were there before the first range was read and have not changed since.
