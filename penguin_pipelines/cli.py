@@ -14,6 +14,7 @@ import psycopg
 import typer
 
 from penguin_pipelines.cli_queue import queue_app
+from penguin_pipelines.cli_reconcile import reconcile
 from penguin_pipelines.errors import PenguinError, UnknownName, mask
 from penguin_pipelines.lib import services, specs
 from penguin_pipelines.lib.services import Endpoints
@@ -26,6 +27,7 @@ app = typer.Typer(
 migrate_app = typer.Typer(help="Schema of the four tiers, in dependency order.", no_args_is_help=True)
 app.add_typer(migrate_app, name="migrate")
 app.add_typer(queue_app, name="queue")
+app.command()(reconcile)
 
 TierOption = Annotated[str | None, typer.Option("--tier", help=f"Only this tier: {', '.join(TIERS)}.")]
 

@@ -175,8 +175,10 @@ def window(snapshot: Snapshot, table: Table, low: int | None) -> sql.Composable:
     )
 
 
-def rows(snapshot: Snapshot, table: Table, low: int | None) -> sql.Composed:
+def rows(snapshot: Snapshot, table: Table, low: int | None, wanted: sql.Composable | None = None) -> sql.Composed:
     """COPY statement that delivers the window in the order of `table.raw_columns`, then the transaction id.
+
+    With `wanted`, those rows of a baseline that fulfil it.
 
     A row from above the horizon is delivered as if from just below it: a transaction that still runs may change it
     under a smaller id than it carries now, and a restored row may carry an id from the future. Either must not win
@@ -185,8 +187,15 @@ def rows(snapshot: Snapshot, table: Table, low: int | None) -> sql.Composed:
     xid = _xid(snapshot, table)
     if low is None or table.mode == "xmin":
         xid = sql.SQL("least({}, {}::xid8)").format(xid, sql.Literal(str(snapshot.horizon - 1)))
-    columns = sql.SQL(", ").join([*map(_expression, table.raw_columns), xid])
-    return compose("extract", "rows", columns=columns, table=_name(table), window=window(snapshot, table, low))
+    columns = sql.SQL(", ").join([*values(table), xid])
+    return compose(
+        "extract", "rows", columns=columns, table=_name(table), window=wanted or window(snapshot, table, low)
+    )
+
+
+def values(table: Table) -> list[sql.Composable]:
+    """Expressions over a source row that give the columns of the raw row, in the order of `table.raw_columns`."""
+    return [_expression(column) for column in table.raw_columns]
 
 
 def tombstones(snapshot: Snapshot, table: Table, low: int) -> sql.Composed:
@@ -281,9 +290,16 @@ def _xid(snapshot: Snapshot, table: Table) -> sql.Composable:
 
 
 def _row_xid(snapshot: Snapshot) -> sql.Composable:
-    """The row's xmin with its epoch, as bigint: xmin alone wraps every four billion transactions."""
-    low = snapshot.ceiling % 2**32
-    base = snapshot.ceiling - low
+    return row_xid(snapshot.ceiling)
+
+
+def row_xid(ceiling: int) -> sql.Composable:
+    """The row's xmin with its epoch, as bigint: xmin alone wraps every four billion transactions.
+
+    `ceiling` is the first transaction id that has not been given out yet.
+    """
+    low = ceiling % 2**32
+    base = ceiling - low
     return sql.SQL("(xmin::text::bigint + case when xmin::text::bigint <= {} then {} else {} end)").format(
         sql.Literal(low), sql.Literal(base), sql.Literal(base - 2**32)
     )

@@ -154,11 +154,7 @@ def merge(
     single = bookmark is not None and not all_touched and table.slice != "none"
     low = bookmark.horizon if bookmark else None
     raw = raw_relation(table)
-    columns = sql.SQL(", ").join(_typed(c.name, c.type) for c in table.raw_columns)
-    warehouse.execute(compose("load", "incoming", columns=columns))
-    keys = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in table.raw_key)
-    warehouse.execute(compose("load", "gone", columns=keys))
-
+    _landing(warehouse, table)
     incoming = sql.Identifier("incoming")
     delivered = pump(
         snapshot.connection, extract.rows(snapshot, table, low), warehouse, incoming, filled_columns(table)
@@ -181,6 +177,52 @@ def merge(
     _set_bookmark(warehouse, snapshot, table, count)
     mode = "full" if low is None else "delta"
     return Loaded(table.full_name, mode, delivered, written, deleted, slices + noted, count, snapshot.horizon)
+
+
+def repair(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, wanted: sql.Composable) -> Loaded | None:
+    """Makes the raw rows that fulfil `wanted`, a condition on the key, equal to the source again; None when another
+    run has read the table beyond the snapshot. The bookmark stays where it is. Caller commits.
+    """
+    warehouse.execute(blocks("load")["take_turn"], {"table": table.full_name})
+    row = warehouse.execute(blocks("load")["bookmark"], {"source": table.source, "table": table.name}).fetchone()
+    if row is None or int(row[0]) > snapshot.horizon:
+        return None
+    raw, names = raw_relation(table), [c.name for c in table.raw_columns]
+    _landing(warehouse, table)
+    delivered = pump(
+        snapshot.connection, extract.rows(snapshot, table, None, wanted), warehouse, sql.Identifier("incoming"),
+        filled_columns(table),
+    )  # fmt: skip
+    _gather_missing(warehouse, snapshot, table, wanted)
+    slices = 0
+    if table.slice != "none":
+        slice_columns, kind, values, through = _slice(table)
+        query = compose(
+            "reconcile", "repair_old_slices", slice=slice_columns, kind=kind, cause=sql.Literal(table.full_name),
+            old=values, table=raw, through=through, match_incoming=_match("r", "i", table),
+            match_gone=_match("r", "g", table), mine=_qualified("r", names), theirs=_qualified("i", names),
+        )  # fmt: skip
+        slices = warehouse.execute(query).rowcount
+    deleted = warehouse.execute(
+        compose("load", "apply_deletes", table=raw, match=_match("r", "g", table), older=sql.SQL("true"))
+    ).rowcount
+    written, noted = _upsert(warehouse, table, full=True, slices=table.slice != "none")
+    count = _one(
+        warehouse,
+        compose(
+            "reconcile", "repaired_count", table=raw, source=sql.Literal(table.source), short=sql.Literal(table.name)
+        ),
+    )[0]
+    return Loaded(table.full_name, "repair", delivered, written, deleted, slices + noted, count, int(row[0]))
+
+
+def kept(snapshot: Snapshot, table: Table) -> sql.Composable:
+    """Condition for the raw rows `r` that the source still has to hold: those within its own retention."""
+    if not table.floor:
+        return sql.SQL("true")
+    return sql.SQL("r.{} >= {} - {}::interval").format(
+        sql.Identifier(table.floor_column), sql.Literal(snapshot.read), sql.Literal(table.floor)
+    )
 
 
 def raw_columns(warehouse: psycopg.Connection, table: Table) -> dict[str, str]:
@@ -257,66 +299,46 @@ def _arrival(connection: pq.abc.PGconn) -> PQGen[None]:
     connection.consume_input()
 
 
+def _landing(warehouse: psycopg.Connection, table: Table) -> None:
+    """Makes `incoming` and `gone`, where rows and keys that left arrive before they are merged."""
+    columns = sql.SQL(", ").join(_typed(c.name, c.type) for c in table.raw_columns)
+    warehouse.execute(compose("load", "incoming", columns=columns))
+    keys = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in table.raw_key)
+    warehouse.execute(compose("load", "gone", columns=keys))
+
+
 def _collect_deletes(
     warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, bookmark: Bookmark | None
 ) -> None:
-    """Fills `gone`: from tombstones where the table is ours, by comparing keys where it is not or on a full read."""
-    raw, keys = raw_relation(table), list(table.raw_key)
-    low = bookmark.horizon if bookmark else None
-    if low is not None and table.mode == "xid8":
-        truncated = extract.last_truncate(snapshot, table, low)
-        if truncated is not None:
-            warehouse.execute(
-                compose(
-                    "load",
-                    "all_gone",
-                    table=raw,
-                    key=_list(keys),
-                    raw_key=_qualified("r", keys),
-                    xid=sql.Literal(str(truncated)),
-                )
-            )
-            # Inserted after the TRUNCATE by a transaction older than it, and read with an earlier window.
-            _gather_keys(warehouse, snapshot, table, extract.before(low))
-            warehouse.execute(
-                compose("load", "still_there", there=sql.Identifier("present"), match=_match("g", "i", table))
-            )
-        pump(
-            snapshot.connection,
-            extract.tombstones(snapshot, table, low),
-            warehouse,
-            sql.Identifier("gone"),
-            [*keys, "_change_xid", "_deleted"],
-        )
-        there = compose("load", "still_there", there=sql.Identifier("incoming"), match=_match("g", "i", table))
-        warehouse.execute(there)
+    """Fills `gone`: from tombstones where the table is ours and they name every key, else by comparing keys."""
+    if bookmark is None:
+        _gather_missing(warehouse, snapshot, table, sql.SQL("true"))
         return
-    wanted: sql.Composable = sql.SQL("true")
-    if bookmark is not None:
-        number = buckets.fitting(bookmark.row_count)
-        unequal = _unequal_buckets(warehouse, snapshot, table, number, arrived=True)
-        if not unequal:
-            return
+    # A TRUNCATE names no key: then they are compared, as where no trigger tells.
+    if table.mode == "xid8" and extract.last_truncate(snapshot, table, bookmark.horizon) is None:
+        query = extract.tombstones(snapshot, table, bookmark.horizon)
+        columns = [*table.raw_key, "_change_xid", "_deleted"]
+        pump(snapshot.connection, query, warehouse, sql.Identifier("gone"), columns)
+        return
+    number = buckets.fitting(bookmark.row_count)
+    if unequal := _unequal_buckets(warehouse, snapshot, table, number, arrived=True):
         wanted = sql.SQL("{} = any ({})").format(buckets.bucket(table, number), sql.Literal(unequal))
-    _gather_keys(warehouse, snapshot, table, wanted)
-    kept = sql.SQL("true")
-    if table.floor:
-        kept = sql.SQL("r.{} >= {} - {}::interval").format(
-            sql.Identifier(table.floor_column), sql.Literal(snapshot.read), sql.Literal(table.floor)
-        )
+        _gather_missing(warehouse, snapshot, table, wanted)
+
+
+def _gather_missing(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, wanted: sql.Composable) -> None:
+    """Adds to `gone` the live raw keys that fulfil a condition and that the source does not hold."""
+    keys = list(table.raw_key)
+    types = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in keys)
+    warehouse.execute(compose("load", "present", columns=types))
+    pump(snapshot.connection, extract.keys(table, wanted), warehouse, sql.Identifier("present"), keys)
     warehouse.execute(
         compose(
-            "load", "missing", table=raw, key=_list(keys), raw_key=_qualified("r", keys), wanted=wanted,
-            xid=sql.Literal(str(snapshot.horizon - 1)), kept=kept, match=_match("r", "p", table),
+            "load", "missing", table=raw_relation(table), key=_list(keys), raw_key=_qualified("r", keys),
+            wanted=wanted, xid=sql.Literal(str(snapshot.horizon - 1)), kept=kept(snapshot, table),
+            match=_match("r", "p", table),
         )
     )  # fmt: skip
-
-
-def _gather_keys(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, wanted: sql.Composable) -> None:
-    """Brings keys of the source that fulfil a condition into `present`."""
-    types = sql.SQL(", ").join(_typed(k, table.columns.plain[k]) for k in table.raw_key)
-    warehouse.execute(compose("load", "present", columns=types))
-    pump(snapshot.connection, extract.keys(table, wanted), warehouse, sql.Identifier("present"), table.raw_key)
 
 
 def keys_left(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> bool:

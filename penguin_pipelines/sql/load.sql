@@ -67,11 +67,6 @@ create temporary table incoming ({columns}, _change_xid xid8 not null) on commit
 -- Where the keys that left land before they are applied.
 create temporary table gone ({columns}, _change_xid xid8 not null, _deleted timestamptz not null) on commit drop
 
--- name: all_gone
--- Every key of a truncated table that had been read before it was emptied.
-insert into gone ({key}, _change_xid, _deleted)
-select {raw_key}, {xid}::xid8, now() from {table} as r where r._deleted is null and r._change_xid <= {xid}::xid8
-
 -- name: missing
 -- Live raw rows whose key the source does not hold any more; rows beyond the source's own retention are not missed.
 insert into gone ({key}, _change_xid, _deleted)
@@ -114,10 +109,6 @@ where {match} and r._deleted is null and {older}
 -- name: older
 -- What a window may delete: images of the deleting transaction or before it.
 r._change_xid <= g._change_xid
-
--- name: still_there
--- A row that arrives is there, whatever its key went through: transactions end in another order than their ids.
-delete from gone as g using {there} as i where {match}
 
 -- name: upsert
 -- Merges the rows that arrived, as far as they win against what is there.
