@@ -264,7 +264,7 @@ def range_rows(snapshot: Snapshot, table: Table, horizon: int, first: int, end: 
         changed = sql.SQL("{0} >= {1}::xid8 and {0} < {2}::xid8").format(xid, low, ceiling)
     capped = sql.SQL("least({}, {}::xid8)").format(xid, sql.Literal(str(horizon - 1)))
     return compose(
-        "baseline", "rows", columns=sql.SQL(", ").join([*map(_expression, table.raw_columns), capped]),
+        "baseline", "rows", columns=sql.SQL(", ").join([*values(table), capped]),
         table=_name(table), first=sql.Literal(f"({first},0)"), end=sql.Literal(f"({end},0)"), changed=changed,
     )  # fmt: skip
 
