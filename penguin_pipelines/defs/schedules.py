@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from penguin_pipelines.lib import reconcile, specs
 from penguin_pipelines.resources import runs_by_default
 
 STATUS = dg.DefaultScheduleStatus.RUNNING if runs_by_default() else dg.DefaultScheduleStatus.STOPPED
@@ -40,18 +41,32 @@ def _recompute(days: int) -> dict[str, Any]:
 # Judges complete days, so once a day is enough; in the hourly run it would be skipped whenever nothing was built.
 UNUSUAL = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(["marts", "campaign_analytics"]), "usual_results"))
 
+# Reads sources a second time; daily what changed, weekly every row.
+RECONCILED = dg.AssetSelection.checks(
+    *(dg.AssetCheckKey(dg.AssetKey([t.source, t.name]), "reconciled") for t in specs.all_tables()),
+    *(
+        dg.AssetCheckKey(dg.AssetKey(path), "reconciled")
+        for path in [["intermediate", "int_messages"], *(["marts", fact] for fact in reconcile.FACTS)]
+    ),
+)
+
 
 @dg.definitions
 def schedules() -> dg.Definitions:
     warehouse = dg.define_asset_job(
         "warehouse",
-        selection=dg.AssetSelection.all() - UNUSUAL,
+        selection=dg.AssetSelection.all() - UNUSUAL - RECONCILED,
         description="Reads every source, builds what the changes touch and checks the result.",
     )
     unusual = dg.define_asset_job(
         "unusual_results", selection=UNUSUAL, description="Looks for tenants whose last days are far from usual."
     )
-    return dg.Definitions(jobs=[warehouse, unusual], schedules=list(_table()))
+    reconciled = dg.define_asset_job(
+        "reconcile",
+        selection=RECONCILED,
+        description="Compares every raw table with its source and the facts with raw; changes nothing.",
+    )
+    return dg.Definitions(jobs=[warehouse, unusual, reconciled], schedules=list(_table()))
 
 
 def _table() -> Iterator[dg.ScheduleDefinition]:
@@ -66,3 +81,11 @@ def _table() -> Iterator[dg.ScheduleDefinition]:
     yield _schedule("unusual_results", "30 2 * * *", "unusual_results", "Volume, bounces and replies of the last days.")
     yield _schedule("weekly", "30 3 * * 0", "warehouse", "The last 90 days again.", _recompute(90))
     yield _schedule("partition_care", "0 1 * * *", "partition_care", "Partitions ahead of time.")
+    yield _schedule("consistency_check", "0 5 * * 1-6", "reconcile", "What changed since each table was found equal.")
+    yield _schedule(
+        "weekly_reconcile",
+        "0 5 * * 0",
+        "reconcile",
+        "Every row of every table.",
+        {"ops": {f"reconcile_{source}": {"config": {"full": True}} for source in specs.SOURCES}},
+    )

@@ -19,6 +19,8 @@ CRON = {
     "unusual_results": ("30 2 * * *", "unusual_results"),
     "weekly": ("30 3 * * 0", "warehouse"),
     "partition_care": ("0 1 * * *", "partition_care"),
+    "consistency_check": ("0 5 * * 1-6", "reconcile"),
+    "weekly_reconcile": ("0 5 * * 0", "reconcile"),
 }
 AREAS = {"staging", "intermediate", "campaigns", "mailboxes", "billing", "infrastructure", "operations"}
 GROUPS = AREAS | set(specs.SOURCES)
@@ -92,6 +94,22 @@ def test_everything_runs_in_one_process_and_one_source_once_at_a_time(
     pools = {node.definition.pool for node in job.nodes_in_topological_order if node.definition.pool}  # type: ignore[union-attr]
     assert pools == {"source_oltp", "source_content", "source_queue", "dbt"}
     assert yaml.safe_load((ROOT / "dagster.yaml").read_text())["concurrency"]["pools"]["default_limit"] == 1
+
+
+def _checks(job: dg.JobDefinition) -> set[dg.AssetCheckKey]:
+    return set(job.asset_layer.asset_graph.asset_check_keys)
+
+
+def test_every_raw_table_and_fact_is_reconciled_apart_from_the_hourly_run(definitions: dg.Definitions) -> None:
+    job = definitions.resolve_job_def("reconcile")
+    checked = {key.asset_key.to_user_string() for key in _checks(job)}
+    facts = {"sequence_step_analytics", "campaign_analytics", "mailbox_analytics"}
+    wanted = {f"{t.source}/{t.name}" for t in specs.all_tables()} | {f"marts/{fact}" for fact in facts}
+    assert checked == wanted | {"intermediate/int_messages"}
+    pools = {node.definition.pool for node in job.nodes_in_topological_order}  # type: ignore[union-attr]
+    assert pools == {"source_oltp", "source_content", "source_queue", "dbt"}
+    hourly = definitions.resolve_job_def("warehouse")
+    assert not {key for key in _checks(hourly) if key.name == "reconciled"}
 
 
 def test_the_entry_point_lists_nothing() -> None:
