@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 
+from penguin_pipelines.cli_onboard import onboard_app
 from penguin_pipelines.cli_queue import queue_app
 from penguin_pipelines.cli_reconcile import reconcile
 from penguin_pipelines.errors import PenguinError, UnknownName, mask
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 migrate_app = typer.Typer(help="Schema of the four tiers, in dependency order.", no_args_is_help=True)
 app.add_typer(migrate_app, name="migrate")
+app.add_typer(onboard_app, name="onboard")
 app.add_typer(queue_app, name="queue")
 app.command()(reconcile)
 
