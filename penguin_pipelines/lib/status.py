@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from penguin_pipelines.errors import PenguinError, mask
-from penguin_pipelines.lib import db, extract, load, specs
+from penguin_pipelines.lib import db, extract, load, reconcile, specs
 from penguin_pipelines.lib.extract import Snapshot
 from penguin_pipelines.lib.sql import blocks, compose
 from penguin_pipelines.migrations import runner
@@ -87,12 +87,15 @@ def _warehouse(warehouse: psycopg.Connection) -> tuple[Report, Report]:
 def _source(url: str, source: str, warehouse: psycopg.Connection, pseudonym_key: str) -> Report:
     marks = {row[0]: row for row in warehouse.execute(blocks("load")["bookmarks"], {"source": source}).fetchall()}
     found: Report = {}
+    compared = reconcile.verified(warehouse)
     with extract.open_snapshot(url, source, pseudonym_key=pseudonym_key) as snapshot:
         for table in specs.tables(source):
             mark = marks.get(table.name)
             found[table.full_name] = (
                 _table(snapshot, table, mark) if mark else {"watermark": None, "state": "never read"}
             )
+            last = compared.get(table.full_name)
+            found[table.full_name]["reconciled"] = last and {**last, "finished": _iso(last["finished"])}
     return found
 
 
