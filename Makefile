@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export VIRTUAL_ENV := $(CURDIR)/.venv
 WORKERS ?= 2
 
-.PHONY: help install demo test check format lint types definitions dbt generate lock clean
+.PHONY: help install demo test storm check format lint types definitions dbt generate lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ demo: install ## Services, schema, data, marts and the Dagster UI
 test: install ## The whole test suite
 	$(BIN)/penguin manifest
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+storm: install ## The long proofs of ingestion: storms, mutants, kills (ARGS="--help" lists options)
+	PYTHONPATH=tests $(BIN)/python -m storm $(or $(ARGS),--seconds 45 --writers 24 --seeds 1 2 3 --mutants all --kills 20)
 
 check: format lint types definitions dbt test ## All that must be green before a commit
 

@@ -68,6 +68,12 @@ class TableDrift(PenguinError):
     """A column of a source table was dropped, renamed or given another type."""
 
 
+class TableRewritten(PenguinError):
+    """A source table was rewritten between the snapshot and its first read, and looks empty in the snapshot."""
+
+    transient = True
+
+
 class UnknownName(PenguinError):
     """A table, tier or other name that does not exist."""
 

@@ -23,7 +23,7 @@ from typing import LiteralString, cast
 import psycopg
 from psycopg import sql
 
-from penguin_pipelines.errors import ConnectionFailed, SourceReplaced, TableDrift
+from penguin_pipelines.errors import ConnectionFailed, SourceReplaced, TableDrift, TableRewritten
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.specs import Column, Table
 from penguin_pipelines.lib.sql import blocks, compose
@@ -150,6 +150,19 @@ def check_columns(snapshot: Snapshot, table: Table) -> list[str]:
     return sorted(set(live) - known)
 
 
+def hold(snapshot: Snapshot, table: Table) -> None:
+    """Locks a table against being rewritten until the snapshot ends; raises TableRewritten when it just was.
+
+    ALTER TABLE and TRUNCATE do not heed snapshots: a table rewritten after ours looks empty in it.
+    """
+    snapshot.connection.execute(compose("extract", "hold", table=_name(table)))
+    if _scalar(snapshot, blocks("extract")["rewritten"], {"table": f'public."{table.name}"'}):
+        raise TableRewritten(
+            f"{table.full_name} was rewritten (ALTER TABLE, VACUUM FULL, TRUNCATE) while a run began to read it. "
+            f"Its bookmark has not moved; run once more: penguin ingest --table {table.full_name}"
+        )
+
+
 def has_changes(snapshot: Snapshot, table: Table, low: int) -> bool:
     """Whether any row changed or left since `low`."""
     query = compose("extract", "has_changes", table=_name(table), window=window(snapshot, table, low))
@@ -199,7 +212,7 @@ def values(table: Table) -> list[sql.Composable]:
 
 
 def tombstones(snapshot: Snapshot, table: Table, low: int) -> sql.Composed:
-    """COPY statement for the keys that left since `low`, in the order of `table.raw_key`."""
+    """COPY statement for the keys that left since `low` and are not back, in the order of `table.raw_key`."""
     types = table.columns.plain
     keys = sql.SQL(", ").join(
         sql.SQL("(key ->> {})::{} as {}").format(

@@ -186,6 +186,7 @@ def _table(
     warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, seen: Bookmark | None, full: bool
 ) -> Loaded:
     unlisted = tuple(extract.check_columns(snapshot, table))
+    extract.hold(snapshot, table)
     if seen and not full:
         extract.check_identity(snapshot, table, seen.horizon, seen.system_identifier, seen.timeline)
         gained = [c for c in table.raw_columns if c.name not in load.raw_columns(warehouse, table)]

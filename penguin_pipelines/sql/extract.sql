@@ -78,6 +78,19 @@ select change_xid::text from {table} where {window} and change_xid > {xid}::xid8
 -- Number of rows and sum of hashes by bucket of the key: equal on both sides means equal keys.
 select ({bucket})::integer, count(*), sum({hash}) from {table} where {live} group by 1
 
+-- name: rewritten
+-- Whether a table that is locked has other files than in the snapshot: its rows are then all from after the snapshot,
+-- which sees none.
+select exists (
+  select from pg_class as c
+  where c.oid in (select %(table)s::regclass union all select relid from pg_partition_tree(%(table)s::regclass))
+    and c.relfilenode <> 0 and c.relfilenode is distinct from pg_relation_filenode(c.oid)
+)
+
+-- name: hold
+-- Keeps a table from being rewritten or emptied until the snapshot ends.
+lock table {table} in access share mode
+
 -- name: keys
 -- Keys of the table in some buckets, or all of them.
 copy (select {keys} from {table} where {wanted}) to stdout (format binary)
