@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -593,6 +595,10 @@ def test_a_new_column_of_the_source_is_reported_and_not_read(platform: Platform)
     ("change", "sentence"),
     [
         ("alter table content_objects drop column last_accessed", "has no column 'last_accessed' any more"),
+        (
+            "alter table content_objects rename column last_accessed to seen",
+            "has no column 'last_accessed' any more",
+        ),
         ("alter table content_objects alter column retention_days type bigint", "retention_days is bigint"),
         ("alter table content_objects rename to other", "has no table 'content_objects'"),
     ],
@@ -745,6 +751,16 @@ HOSTILE = {
     "a_network": ("inet", ["'::ffff:1.2.3.4/120'", "'10.0.0.1/8'"]),
 }
 
+# The Big List of Naughty Strings, MIT licence, beside it.
+NAUGHTY: list[str] = json.loads((Path(__file__).parents[1] / "data" / "naughty_strings" / "blns.json").read_text())
+DIALECT = {
+    "datestyle": "'SQL, DMY'",
+    "intervalstyle": "'sql_standard'",
+    "timezone": "'Asia/Kolkata'",
+    "bytea_output": "'escape'",
+    "extra_float_digits": "-15",
+}
+
 
 @pytest.fixture
 def hostile(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Table:
@@ -761,6 +777,9 @@ def hostile(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Table:
         for value in values:
             number += 1
             content.execute(f"insert into public.hostile (id, {name}) values ({number}, {value})")  # type: ignore[arg-type]
+    for text in NAUGHTY:
+        number += 1
+        content.execute("insert into public.hostile (id, a_text) values (%s, %s)", [number, text])
     plain = {"id": "bigint", **{name: kind for name, (kind, _) in HOSTILE.items()}}
     table = Table(
         source="content",
@@ -779,13 +798,13 @@ def hostile(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Table:
 def test_every_value_that_postgres_can_hold_comes_over_unchanged(platform: Platform, hostile: Table) -> None:
     content = platform["content"]
     # The reader's role speaks another dialect of dates; what is copied must not depend on it.
-    for setting in ("datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'", "timezone = 'Asia/Kolkata'"):
+    for setting in (f"{name} = {value}" for name, value in DIALECT.items()):
         name = content.info.dbname
         content.execute(f"alter database {name} set {setting}")  # type: ignore[arg-type]
         content.execute(f"alter role pm_loader in database {name} set {setting}")  # type: ignore[arg-type]
     settle(platform.tiers["content"])
     (result,) = ingest.ingest(platform.tiers, [hostile], pseudonym_key=PSEUDONYM_KEY)
-    assert isinstance(result, Loaded) and result.delivered == sum(len(v) for _, v in HOSTILE.values())
+    assert isinstance(result, Loaded) and result.delivered == sum(len(v) for _, v in HOSTILE.values()) + len(NAUGHTY)
     assert platform.raw(hostile) == platform.source(hostile)
     content.execute("update public.hostile set change_xid = pg_current_xact_id()")
     settle(platform.tiers["content"])
