@@ -72,8 +72,8 @@ class Catchup:
     home: Path
     rows: int
     seed: int
-    work: float = 1.0
-    """Seconds that a run works after its start; learned from the runs that were faster than their kill."""
+    work: float | None = None
+    """Seconds that a run works after its start; without it, learned from a run of each phase that nobody kills."""
     killed: int = field(default=0, init=False)
     turn: int = field(default=0, init=False)
 
@@ -83,8 +83,10 @@ class Catchup:
     def run(self, kills: int, tell: Callable[[str], None] = lambda _: None) -> bool:
         """Kills that often, the first third in the first load, and gives whether all was right at the end."""
         self._write(FILL)
+        work = self._learn()
+        self._forget()
         while self.killed < max(1, kills // 3):
-            if self._killed_at(self.dice.uniform(0, self.work)):
+            if self._killed_at(self.dice.uniform(0, work)):
                 tell(f"killed {self.killed:>3}: first load, {self._bookmarks()} tables had been read")
             else:
                 self._forget()
@@ -94,9 +96,15 @@ class Catchup:
         kept = self._copy()
         before = self._slices()
         self._change()
+        if self.work is None:
+            work = self._learn()
+            self._change()
         while self.killed < kills:
-            if self._killed_at(self.dice.uniform(0, self.work)):
-                tell(f"killed {self.killed:>3}: catch-up {self.turn}, {self._moved(kept)} bookmarks had moved")
+            now = self._copy()
+            if self._killed_at(self.dice.uniform(0, work)):
+                tell(
+                    f"killed {self.killed:>3}: catch-up {self.turn}, {self._moved(now)} bookmarks had moved in this run"
+                )
             else:
                 self._change()
         self._finish()
@@ -126,11 +134,21 @@ class Catchup:
             [penguin, "ingest", *only], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
 
+    def _learn(self) -> float:
+        """Seconds that a run works that nobody kills."""
+        if self.work is not None:
+            return self.work
+        with self._start() as process:
+            self._wait_for_work(process)
+            begun = time.monotonic()
+            said, _ = process.communicate()
+            assert process.returncode == 0, said.decode()
+        return time.monotonic() - begun
+
     def _killed_at(self, seconds: float) -> bool:
         """Starts a run and kills it that long after it reached the warehouse; False when it was faster."""
         with self._start() as process:
             self._wait_for_work(process)
-            begun = time.monotonic()
             try:
                 process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -140,7 +158,6 @@ class Catchup:
                 return True
             said, _ = process.communicate()
             assert process.returncode == 0, said.decode()
-            self.work = max(0.2, time.monotonic() - begun)
             return False
 
     def _wait_for_work(self, process: subprocess.Popen[bytes]) -> None:
@@ -186,8 +203,8 @@ class Catchup:
     def _bookmarks(self) -> int:
         return len(self._copy())
 
-    def _moved(self, kept: list[tuple[Any, ...]]) -> int:
-        return len(set(self._copy()) - set(kept))
+    def _moved(self, since: list[tuple[Any, ...]]) -> int:
+        return len(set(self._copy()) - set(since))
 
     def _copy(self) -> list[tuple[Any, ...]]:
         return self._execute("select source, table_name, horizon::text from ops.bookmarks")
