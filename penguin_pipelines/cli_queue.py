@@ -17,8 +17,10 @@ import typer
 from penguin_pipelines.errors import PenguinError
 from penguin_pipelines.lib import db, services
 from penguin_pipelines.lib.queue import operate
+from penguin_pipelines.lib.queue.alerts import open_alerts, recent
 from penguin_pipelines.lib.queue.hints import Hints
 from penguin_pipelines.lib.queue.model import NewJob
+from penguin_pipelines.lib.queue.notify import waiting
 from penguin_pipelines.lib.queue.producer import Enqueued, Producer
 from penguin_pipelines.settings import load_settings
 from penguin_pipelines.terminal import JsonOption, print_json, print_table, say
@@ -143,12 +145,47 @@ def work(
 def stats(
     queue: Annotated[str | None, typer.Argument(help="Only this queue.")] = None, as_json: JsonOption = False
 ) -> None:
-    """Each queue by lane: what waits, runs and failed."""
+    """Each queue by lane: what waits, runs and failed, and its open alerts."""
     urls = _urls()
     with db.connect(urls["queue"], "queue", role="pm_worker") as connection:
         rows = operate.stats(connection, queue)
+        told: dict[str | None, str] = {}
+        for alert in open_alerts(connection):
+            told[alert.queue] = ", ".join(filter(None, (told.get(alert.queue), f"{alert.rule} ({alert.level})")))
     with contextlib.closing(Hints(urls.get("redis"))) as hints:
-        _show([row | {"hints": hints.depth(row["queue"])} for row in rows], as_json)
+        _show(
+            [row | {"hints": hints.depth(row["queue"]), "alerts": told.get(row["queue"], "")} for row in rows], as_json
+        )
+    if not as_json and None in told:
+        say(f"All queues: {told[None]}")
+
+
+@queue_app.command()
+def alerts(
+    closed: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Alerts that are open: what, since when, and whether people were told."""
+    with _connected() as connection:
+        rows = recent(connection, closed=closed, limit=limit)
+        undelivered = waiting(connection)
+    if as_json:
+        print_json({"alerts": rows, "undelivered": undelivered})
+        return
+    if not rows:
+        say("No alert is open.")
+    shown = ["level", "rule", "queue", "opened", "told", *(["closed"] if closed else []), "message"]
+    print_table(shown, ([_short(row["last_notified" if c == "told" else c]) for c in shown] for row in rows))
+    for channel in undelivered:
+        say(
+            f"{channel['channel']}: {channel['waiting']} wait, {channel['given_up']} were given up, "
+            f"since {_short(channel['since'])}: {channel['last_error'] or 'not sent yet'}"
+        )
+
+
+def _short(value: Any) -> Any:
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else value
 
 
 @queue_app.command()

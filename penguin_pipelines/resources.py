@@ -35,6 +35,11 @@ class TierResource(dg.ConfigurableResource):
         return services.endpoints(load_settings()).urls[self.tier]
 
     @property
+    def redis_url(self) -> str:
+        """Where the Redis of the queue is."""
+        return services.endpoints(load_settings()).urls["redis"]
+
+    @property
     def pseudonym_key(self) -> str:
         """Key of the hashes that stand for addresses."""
         return services.endpoints(load_settings()).pseudonym_key

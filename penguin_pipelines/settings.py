@@ -32,6 +32,7 @@ DATABASES: Final[Mapping[str, str]] = MappingProxyType({name: f"penguin_{name}" 
 _REQUIRED_OUTSIDE_LOCAL = (*(f"{tier}_url" for tier in TIERS), "redis_url", "dagster_url", "pseudonym_key")
 _POSTGRES_FORM = "postgresql://user:password@host:port/database"
 _REDIS_FORM = "redis://:password@host:port/0"
+_SMTP_FORM = "smtp://user:password@host:587, or smtps://"
 _SHORTEST_KEY = 16
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -82,6 +83,18 @@ class Settings(BaseSettings):
     )
 
     @field_validator("home", "postgres_bin")
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="Address that gets alerts of the queues as JSON by POST."
+    )
+    alert_slack_url: SecretStr | None = Field(None, description="Incoming webhook of Slack that gets alerts as text.")
+    alert_smtp_url: SecretStr | None = Field(None, description=f"Mail server for alerts: {_SMTP_FORM}")
+    alert_email_to: str | None = Field(None, description="Who gets alerts by mail; addresses separated by commas.")
+    alert_email_from: str = Field("penguin@localhost", description="Sender of alerts by mail.")
+    alert_rules: Path | None = Field(
+        None, description="YAML file that changes limits of penguin_pipelines/lib/queue/rules.yml."
+    )
+
+    @field_validator("home", "postgres_bin", "alert_rules")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         # Resolved once, so that a running server is recognised whichever way its folder is written.
@@ -97,6 +110,16 @@ class Settings(BaseSettings):
     def _redis(cls, url: SecretStr | None) -> SecretStr | None:
         return _checked(url, ("redis://", "rediss://", "unix://"), _REDIS_FORM)
 
+    @field_validator("alert_webhook_url", "alert_slack_url")
+    @classmethod
+    def _web(cls, url: SecretStr | None) -> SecretStr | None:
+        return _checked(url, ("https://", "http://"), "https://host/path")
+
+    @field_validator("alert_smtp_url")
+    @classmethod
+    def _smtp(cls, url: SecretStr | None) -> SecretStr | None:
+        return _checked(url, ("smtp://", "smtps://"), _SMTP_FORM)
+
     @field_validator("pseudonym_key")
     @classmethod
     def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
@@ -105,7 +128,7 @@ class Settings(BaseSettings):
         return key
 
     def url(self, name: str) -> str | None:
-        """The URL given for a tier, `dagster` or `redis`, in clear; None when the local service stands in."""
+        """The URL given for a tier, `dagster`, `redis` or a channel of alerts, in clear; None when there is none."""
         secret: SecretStr | None = getattr(self, f"{name}_url")
         return secret.get_secret_value() if secret else None
 

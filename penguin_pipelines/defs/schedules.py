@@ -1,7 +1,7 @@
 """Every cron line of the project, and the one job over all assets that most of them start.
 
-A slot of a schedule is one run: its run key is the schedule and the slot, whoever asks for it. Other jobs are
-defined beside what they do and named here. Times are UTC.
+A slot of a schedule is one run: its run key and its tag are the schedule and the slot, whoever asks for it (the queue
+may, analytics_jobs.py). Other jobs are defined beside what they do and named here. Times are UTC.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from penguin_pipelines.lib import reconcile, specs
+from penguin_pipelines.lib.queue.etl import SLOT_TAG, slot_key
 from penguin_pipelines.resources import runs_by_default
 
 STATUS = dg.DefaultScheduleStatus.RUNNING if runs_by_default() else dg.DefaultScheduleStatus.STOPPED
@@ -26,9 +27,12 @@ def _schedule(
         description=description,
         default_status=STATUS,
     )
-    def slot(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        time = context.scheduled_execution_time.isoformat(timespec="minutes")
-        return dg.RunRequest(run_key=f"{name}:{time}", run_config=config or {}, tags={"penguin/slot": time})
+    def slot(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        key = slot_key(name, context.scheduled_execution_time)
+        runs = context.instance.get_runs(dg.RunsFilter(tags={SLOT_TAG: key}))
+        if any(not run.is_failure_or_canceled for run in runs):
+            return dg.SkipReason(f"Run {runs[0].run_id} is of this slot already; a job of the queue asked for it.")
+        return dg.RunRequest(run_key=key, run_config=config or {}, tags={SLOT_TAG: key})
 
     return slot
 

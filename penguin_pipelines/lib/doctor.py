@@ -14,6 +14,7 @@ import psycopg
 
 from penguin_pipelines.errors import PenguinError, mask
 from penguin_pipelines.lib import db, services
+from penguin_pipelines.lib.queue import notify, watch
 from penguin_pipelines.lib.sql import blocks
 from penguin_pipelines.migrations import runner
 from penguin_pipelines.settings import TIERS, Settings
@@ -49,6 +50,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _tier(urls, tier)
     yield from _storage(urls)
     yield from _redis(urls["redis"])
+    yield from _alerts(settings)
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
@@ -155,3 +157,24 @@ def _redis(url: str) -> Iterator[Finding]:
     if policy != "noeviction":
         yield Finding("redis", "warning", f"maxmemory-policy is {policy}, which may drop hints", "set it to noeviction")
     yield Finding("redis", "ok", f"version {version}")
+
+
+def _alerts(settings: Settings) -> Iterator[Finding]:
+    """Alerts that go nowhere are found by whoever happens to look at the UI."""
+    try:
+        watch.load_rules(settings.alert_rules)
+    except PenguinError as e:
+        yield Finding("alert rules", "fault", str(e), "mend the file, or unset PENGUIN_ALERT_RULES")
+    names = notify.channels_of(settings).names
+    if names:
+        yield Finding("alerts", "ok", f"delivered by {', '.join(names)}")
+    elif settings.env == "local":
+        yield Finding("alerts", "ok", "shown in the UI and by penguin queue alerts")
+    else:
+        yield Finding(
+            "alerts",
+            "warning",
+            "alerts of the queues are delivered nowhere",
+            "set PENGUIN_ALERT_WEBHOOK_URL, PENGUIN_ALERT_SLACK_URL, "
+            "or PENGUIN_ALERT_SMTP_URL with PENGUIN_ALERT_EMAIL_TO",
+        )

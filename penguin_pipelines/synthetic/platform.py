@@ -150,7 +150,9 @@ def _found_samples(scene: Scene, sampled_from: int) -> list[Record]:
             bad = at == 0 and scene.present - 7 * clock.HOUR < time < scene.present - 6 * clock.HOUR
             pending = int(scene.rng.poisson(1500 if bad else job[5] / 3))
             out.append({
-                "queue_name": job[0], "sampled": clock.moment(time), "pending_jobs": pending,
+                # Half a minute past, where no live sample falls: a queue has one sample per moment.
+                "queue_name": job[0], "sampled": clock.moment(time - time % clock.MINUTE + clock.MINUTE // 2),
+                "pending_jobs": pending,
                 "redis_depth": int(pending * 0.2), "processing_jobs": int(scene.rng.integers(0, 6)),
                 "failed_jobs_24h": int(scene.rng.poisson(2)), "dead_letter_open": int(scene.rng.poisson(1)),
                 "oldest_pending_seconds": 600 if bad else min(pending, 40), "alerts_generated": int(bad),
