@@ -86,15 +86,8 @@ def _held(queue: TierResource, ids: set[UUID] | None = None) -> list[Held]:
     return [(Leased(*row[:9], timeout=0, token=row[9]), row[10], row[11]) for row in rows]
 
 
-def _decided(
-    context: dg.SensorEvaluationContext,
-    job: Leased,
-    held_since: datetime,
-    due: datetime,
-    since: datetime,
-    now: datetime,
-) -> Decision:
-    assert context.repository_def is not None
+def _decided(context: dg.SensorEvaluationContext, held: Held, since: datetime, now: datetime) -> Decision:
+    job, held_since, due = held
     try:
         slot = _earlier_slot(context.instance, job) or etl.slot_of(job, due, lambda n, t: _latest(context, n, t))
     except PenguinError as error:
@@ -181,8 +174,8 @@ def _ask(
     if key not in requests:
         slot = etl.parse_key(key.partition("#")[0])
         schedule = context.repository_def.get_schedule_def(slot.schedule)
-        moment = dg.build_schedule_context(instance=context.instance, scheduled_execution_time=slot.time)
-        asked = schedule.evaluate_tick(moment).run_requests or []
+        with dg.build_schedule_context(instance=context.instance, scheduled_execution_time=slot.time) as moment:
+            asked = schedule.evaluate_tick(moment).run_requests or []
         if not asked:
             return  # a run of the slot has appeared in this moment; the next tick finds it
         requests[key] = dg.RunRequest(

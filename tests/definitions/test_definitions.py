@@ -71,17 +71,20 @@ def test_schedules_follow_the_table(definitions: dg.Definitions) -> None:
     assert found == CRON
 
 
-def test_a_slot_is_one_run_and_its_configuration_fits_the_job(definitions: dg.Definitions) -> None:
+def test_a_slot_is_one_run_and_its_configuration_fits_the_job(definitions: dg.Definitions, tmp_path: Path) -> None:
     from datetime import UTC, datetime
 
     repository = definitions.get_repository_def()
+    instance = dg.DagsterInstance.local_temp(str(tmp_path))
     for schedule in repository.schedule_defs:
         context = dg.build_schedule_context(
+            instance=instance,
             scheduled_execution_time=datetime(2026, 3, 1, 2, tzinfo=UTC),
             repository_def=repository,
         )
         (request,) = schedule.evaluate_tick(context).run_requests or []
         assert request.run_key == f"{schedule.name}:2026-03-01T02:00+00:00"
+        assert request.tags["penguin/slot"] == request.run_key
         job = repository.get_job(schedule.job_name)
         assert dg.validate_run_config(job, request.run_config) is not None
 
