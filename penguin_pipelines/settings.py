@@ -82,7 +82,6 @@ class Settings(BaseSettings):
         None, description="Megabytes a second that first reads in ranges may take from a source; no limit when absent."
     )
 
-    @field_validator("home", "postgres_bin")
     alert_webhook_url: SecretStr | None = Field(
         None, description="Address that gets alerts of the queues as JSON by POST."
     )

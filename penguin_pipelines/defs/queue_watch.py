@@ -32,7 +32,8 @@ def queue_watch(context: dg.SensorEvaluationContext, queue: TierResource) -> dg.
     # The cursor is what the UI was told. It is stored after the tick, so what a crash swallows is told again.
     before: dict[str, list[str]] | None = json.loads(context.cursor) if context.cursor else None
     after = {rule: sorted({f"{f.queue} {f.level}" for f in _of(watched.findings, rule)}) for rule in NAMES}
-    changed = [rule for rule in NAMES if before is None or before.get(rule) != after[rule]]
+    after = {rule: found for rule, found in after.items() if found}
+    changed = [rule for rule in NAMES if before is None or before.get(rule) != after.get(rule)]
     events = [_evaluation(rule, _of(watched.findings, rule)) for rule in changed]
     return dg.SensorResult(skip_reason=_said(watched), asset_events=events, cursor=json.dumps(after))
 

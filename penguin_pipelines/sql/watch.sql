@@ -191,7 +191,7 @@ order by opened, id
 select id, queue_name as queue, rule, level, observed::float8, threshold::float8, message, opened, last_notified, closed
 from queue_alerts
 where %(closed)s or closed is null
-order by closed is null desc, opened desc, id
+order by closed is null desc, array_position(array['page', 'critical', 'high', 'warning', 'notice'], level::text), opened desc, id
 limit %(limit)s
 
 -- name: open_alert

@@ -295,7 +295,8 @@ def orphans(q: QueueState, limits: Limits, judge: Judge) -> Iterator[Finding]:
 
 def dead_letters(q: QueueState, limits: Limits, judge: Judge) -> Iterator[Finding]:
     """The age counts, not the number: somebody has to look at each."""
-    said = f"{q.dead_open:,} open dead letters, the oldest for {_time(q.dead_seconds)}, last error {q.dead_class}"
+    letters = f"{q.dead_open:,} open dead letter{'' if q.dead_open == 1 else 's'}"
+    said = f"{letters}, the oldest for {_time(q.dead_seconds)}, last error {q.dead_class}"
     hours = q.dead_seconds / 3600
     yield from judge.over(q.queue, "dead_letters", "warning", hours, limits.dead_letter_hours, said)
 
