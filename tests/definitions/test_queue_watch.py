@@ -15,7 +15,10 @@ from penguin_pipelines.lib.queue.watch import NAMES
 from penguin_pipelines.resources import TierResource
 
 JOBS = dg.AssetKey(["queue", "jobs"])
-STANDING = "insert into jobs (queue_name, job_type, payload, run) values ('email-sending', 'x', '{}', now() - interval '1 hour')"
+STANDING = (
+    "insert into jobs (queue_name, job_type, payload, run) "
+    "values ('email-sending', 'x', '{}', now() - interval '1 hour')"
+)
 
 
 @pytest.fixture
@@ -81,7 +84,13 @@ def test_the_checks_are_the_rules_and_need_no_sensor(definitions: dg.Definitions
     known = {key for key in definitions.get_repository_def().asset_graph.asset_check_keys if key.name in NAMES}
     assert {key.name for key in known} == set(NAMES)
     queue.execute(STANDING)
-    result = dg.materialize([queue_rules], resources={"queue": TierResource(tier="queue")})
+    job = dg.Definitions(
+        asset_checks=[queue_rules],
+        jobs=[dg.define_asset_job("rules", selection=dg.AssetSelection.checks(queue_rules))],
+        resources={"queue": TierResource(tier="queue")},
+        executor=dg.in_process_executor,
+    ).resolve_job_def("rules")
+    result = job.execute_in_process()
     evaluations = {e.check_name: e for e in result.get_asset_check_evaluations()}
     assert set(evaluations) == set(NAMES)
     assert not evaluations["standing_still"].passed and evaluations["orphans"].passed

@@ -23,6 +23,7 @@ _OURS = """
 WITHOUT_ROW_LEVEL_SECURITY = {
     "penguin.tombstones": "keys of deleted rows, readable by pm_loader alone",
     "penguin.partition_rules": "names of tables, no tenant's data",
+    "penguin.alert_notifications": "what is told to operators, no grant to any tenant's role",
     "ops.": "bookmarks and slices of the platform, no grant to any tenant's role",
 }
 
