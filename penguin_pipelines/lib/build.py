@@ -162,10 +162,11 @@ def _touch_by_time(connection: psycopg.Connection, clock: datetime, recompute_da
         "as_of": clock,
         "silence_hours": rules["silence_hours"],
         "window_close_days": rules["window_close_days"],
+        "today": day,
         "final_day": day - timedelta(days=rules["final_after_days"]),
         "online_from": _months_before(day, rules["fact_months"]),
     }
-    for block in ("touch_silent_messages", "touch_final_days", "touch_windows"):
+    for block in ("touch_silent_messages", "touch_final_days", "touch_windows", "touch_infrastructure_day"):
         connection.execute(blocks("build")[block], values)
     if recompute_days:
         connection.execute(blocks("build")["touch_days"], {"from_day": day - timedelta(days=recompute_days)})

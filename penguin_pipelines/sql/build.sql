@@ -46,11 +46,31 @@ from (
   select tenant_id, activity_date from marts.campaign_analytics where not is_final and activity_date <= %(final_day)s
   union
   select tenant_id, activity_date from marts.mailbox_analytics where not is_final and activity_date <= %(final_day)s
+  union
+  -- Days of an address are closed for all its tenants together: their shares are of one price.
+  select null::uuid as tenant_id, activity_date from marts.infrastructure_analytics where not is_final and activity_date <= %(final_day)s
 ) as d
 where d.activity_date >= %(online_from)s
   and not exists (
     select from ops.touched_slices as s
-    where s.kind = 'entity' and s.cause = 'time.final' and s.tenant_id = d.tenant_id and s.activity_date = d.activity_date);
+    where s.kind = 'entity' and s.cause = 'time.final' and s.tenant_id is not distinct from d.tenant_id and s.activity_date = d.activity_date);
+
+-- name: touch_infrastructure_day
+-- Addresses that have no row of the day that has begun, each with its last day that has one.
+insert into ops.touched_slices (kind, cause, entity_id, activity_date)
+select 'entity', 'time.infrastructure_day', d.id, d.day
+from (
+  select
+    a.id,
+    (select max(f.activity_date) from marts.infrastructure_analytics as f
+     where f.smtp_ip_address_id = a.id and f.activity_date <= %(today)s) as day
+  from raw_oltp.smtp_ip_addresses as a
+  where a._deleted is null and a.created < %(as_of)s
+) as d
+where d.day is distinct from %(today)s
+  and not exists (
+    select from ops.touched_slices as s
+    where s.kind = 'entity' and s.cause = 'time.infrastructure_day' and s.entity_id = d.id);
 
 -- name: touch_days
 -- Messages of the last days, so that they are computed again although nothing changed.

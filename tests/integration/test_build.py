@@ -30,6 +30,7 @@ FACTS = (
     "marts.sequence_step_analytics",
     "marts.campaign_analytics",
     "marts.mailbox_analytics",
+    "marts.infrastructure_analytics",
     "marts.dim_campaigns",
 )
 NOT_COMPARED = ("id", "created", "updated", "billing_id")
@@ -74,6 +75,16 @@ select n, tenant_id, storage_key, 'o' || n, sent + interval '1 hour', 'Thunderbi
 insert into raw_content.email_bounces (id, tenant_id, storage_key, event_key, bounced, bounce_type)
 select gen_random_uuid(), tenant_id, storage_key, 'b' || n, sent + interval '1 minute', 'hard' from
   (select *, substr(storage_key, 2)::int n from raw_content.email_messages) m where n %% 17 = 0;
+insert into raw_oltp.vps_instances (id, status, approximate_cost, created) select pg_temp.u('v' || s),
+  'active', 10.01 * s, %(now)s - interval '50 days' from generate_series(1, 2) s;
+insert into raw_oltp.smtp_ip_addresses (id, vps_instance_id, ip_address, status, reputation_state,
+  reputation_score, approximate_cost, created) select pg_temp.u('ip' || n), pg_temp.u('v' || n %% 2 + 1),
+  '203.0.113.' || n, 'warmed', 'good', 90, 4.99, %(now)s - interval '40 days' from generate_series(1, 4) n;
+insert into raw_oltp.domain_ip_assignments (id, tenant_id, domain_id, smtp_ip_address_id, status,
+  assigned) select gen_random_uuid(), tenant_id, id, pg_temp.u('ip1'), 'active', %(now)s - interval
+  '20 days' from raw_oltp.domains;
+update raw_content.email_messages set smtp_ip_address_id = pg_temp.u('ip' || substr(storage_key,
+  2)::int %% 3) where storage_key <> 'm77';
 insert into ops.touched_slices (kind, cause) values ('all', 'content.email_messages');
 """
 
@@ -93,9 +104,38 @@ CHANGES = {
     ),
     "deleted": "update raw_content.email_messages set _deleted = now() where storage_key in ('m50', 'm51')",
     "the last of its day": ("update raw_content.email_messages set _deleted = now() where storage_key = 'm400'"),
+    "another address": (
+        "update raw_content.email_messages set smtp_ip_address_id = md5('ip3')::uuid where storage_key = 'm61'"
+    ),
     "never sent": "update raw_content.email_messages set sent = null where storage_key = 'm60'",
 }
-CHANGED = ["m301", "m40", "m41", "m50", "m51", "m400", "m60"]
+IP_CHANGES = (
+    "update raw_oltp.smtp_ip_addresses set reputation_score = 45, approximate_cost = 9.98 where id = md5('ip1')::uuid",
+    "update raw_oltp.smtp_ip_addresses set _deleted = now() - interval '3 days' where id = md5('ip4')::uuid",
+    "insert into raw_oltp.smtp_ip_addresses (id, vps_instance_id, ip_address, status, approximate_cost, created) "
+    "values (md5('ip5')::uuid, md5('v1')::uuid, '203.0.113.5', 'available', 4.99, now() - interval '30 days')",
+    "insert into raw_oltp.blacklist_checks (id, smtp_ip_address_id, blacklist_name, is_listed, checked, created) "
+    "values (gen_random_uuid(), md5('ip2')::uuid, 'zen.spamhaus.org', true, now() - interval '2 days', now())",
+    "insert into ops.touched_slices (kind, cause, entity_id) select 'entity', 'oltp.smtp_ip_addresses', "
+    "md5('ip' || n)::uuid from generate_series(1, 5) n where n in (1, 4, 5)",
+    "insert into ops.touched_slices (kind, cause, entity_id) values ('entity', 'oltp.blacklist_checks', "
+    "md5('ip2')::uuid)",
+)
+ADDRESS_DAYS = """
+select activity_date, smtp_ip_address_id, sum(sent), sum(ip_cost), min(reputation_score)
+from marts.infrastructure_analytics group by 1, 2
+"""
+LATE_CHANGES = (
+    "update raw_oltp.smtp_ip_addresses set reputation_score = 45, approximate_cost = 2 * approximate_cost "
+    "where id = md5('ip1')::uuid",
+    "insert into ops.touched_slices (kind, cause, entity_id) values ('entity', 'oltp.smtp_ip_addresses', "
+    "md5('ip1')::uuid)",
+    "insert into raw_content.email_messages (storage_key, tenant_id, email_account_id, smtp_ip_address_id, direction, "
+    "message_type, is_warmup, sent, open_count, click_count) select 'late', tenant_id, email_account_id, "
+    "smtp_ip_address_id, 'outbound', 'email', false, sent, 0, 0 from raw_content.email_messages "
+    "where storage_key = 'm301'",
+)
+CHANGED = ["m301", "m40", "m41", "m50", "m51", "m400", "m60", "m61"]
 NOTE = """
 insert into ops.touched_slices (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id,
   mailbox_id)
@@ -181,6 +221,8 @@ def test_what_changed_ends_where_a_rebuild_ends(warehouse: Warehouse) -> None:
             "insert into ops.touched_slices (kind, cause, tenant_id, entity_id) select 'entity', "
             "'oltp.campaigns', tenant_id, id from raw_oltp.campaigns where name = 'Renamed'"
         )
+        for change in IP_CHANGES:
+            connection.execute(change)  # type: ignore[call-overload]
     assert warehouse.build().started_dbt
     after = warehouse.facts()
     assert all(after[name] != before[name] for name in FACTS)
@@ -193,16 +235,40 @@ def test_what_changed_ends_where_a_rebuild_ends(warehouse: Warehouse) -> None:
 
 def test_time_alone_touches(warehouse: Warehouse) -> None:
     warehouse.build()
+    addresses = warehouse.rows(ADDRESS_DAYS)
+    with warehouse.connect("pm_loader") as connection:
+        for change in LATE_CHANGES:
+            connection.execute(change)  # type: ignore[call-overload]
+        connection.execute(NOTE, {"keys": ["late"]})
     later = NOW + timedelta(days=12)
     assert warehouse.build(as_of=later).started_dbt
     day = (later - timedelta(days=8)).date()
     undecided = "select count(*) from intermediate.int_messages where delivered + bounced = 0"
     assert warehouse.rows(undecided) == [(0,)]
-    for fact in ("sequence_step_analytics", "campaign_analytics", "mailbox_analytics"):
+    for fact in ("sequence_step_analytics", "campaign_analytics", "mailbox_analytics", "infrastructure_analytics"):
         assert warehouse.rows(f"select count(*) from marts.{fact} where is_final <> (activity_date <= '{day}')") == [
             (0,)
         ]
     assert not warehouse.build(as_of=later).started_dbt
+    _assert_facts_keep_what_they_said(addresses, warehouse.rows(ADDRESS_DAYS), later)
+
+
+def _assert_facts_keep_what_they_said(before: list[Any], after: list[Any], later: datetime) -> None:
+    """A final day keeps its price, a day that is over its reputation; every day that has begun has its row."""
+    old = {(day, ip): rest for day, ip, *rest in before}
+    new = {(day, ip): rest for day, ip, *rest in after}
+    last_final = (NOW - timedelta(days=8)).date()
+    address = next(ip for (day, ip), rest in old.items() if day == last_final and rest[0] > 0 and rest[1] > 0)
+    mail = {day: new[day, address][0] - old[day, address][0] for day, ip in old if ip == address}
+    assert sum(mail.values()) == 1 and next(day for day in mail if mail[day]) < last_final
+    for (day, ip), (_, cost, score) in old.items():
+        assert new[day, ip][2] == score
+        changed = ip == address and day > last_final
+        assert (1.9 * float(cost) < float(new[day, ip][1])) if changed else new[day, ip][1] == cost
+    live = {ip for (day, ip), rest in old.items() if day == NOW.date() and rest[1] > 0}
+    assert len(live) == 4 and {(NOW.date() + timedelta(days=n), ip) for ip in live for n in range(13)} <= set(new)
+    assert max(day for day, _ in new) == later.date()
+    assert {new[day, address][2] for day, ip in new if ip == address and day > NOW.date()} == {45}
 
 
 def test_a_tenant_sees_its_own_rows_only_and_an_edited_query_takes_effect(
@@ -218,7 +284,7 @@ def test_a_tenant_sees_its_own_rows_only_and_an_edited_query_takes_effect(
             "select viewname from pg_views where schemaname = 'tenant' and viewname <> 'data_freshness'"
         )
     ]
-    assert len(views) == 5
+    assert len(views) == len(list((project / "models" / "tenant").glob("*.sql"))) - 1
     tenants = warehouse.rows("select tenant_id from marts.dim_tenants")
     for role in ("pm_tenant", "pm_app"):
         for view in views:

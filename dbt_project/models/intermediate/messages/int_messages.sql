@@ -12,7 +12,8 @@
     ],
     post_hook=[
         'create index if not exists int_messages_undecided on {{ this }} (sent_time) where delivered = 0 and bounced = 0 and failed_time is null',
-        'create index if not exists int_messages_one_to_one on {{ this }} (tenant_id, activity_date) where campaign_id is null and not is_warmup'
+        'create index if not exists int_messages_one_to_one on {{ this }} (tenant_id, activity_date) where campaign_id is null and not is_warmup',
+        "create index if not exists int_messages_by_address on {{ this }} (tenant_id, coalesce(smtp_ip_address_id, '00000000-0000-0000-0000-000000000000'::uuid), activity_date)"
     ]
 ) }}
 

@@ -72,7 +72,8 @@ touched as (
 
 held as (
 
-    select m.tenant_id, m.storage_key, m.activity_date, m.campaign_id, m.step_id, m.mailbox_id, m.lead_id
+    select m.tenant_id, m.storage_key, m.activity_date, m.campaign_id, m.step_id, m.mailbox_id, m.lead_id,
+        coalesce(m.smtp_ip_address_id, {{ nobody() }}) as smtp_ip_address_id
     from touched
     inner join {{ messages }} as m on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
 
@@ -92,7 +93,8 @@ coming as (
 
     select
         m.tenant_id, m.storage_key, {{ utc_date('m.sent') }} as activity_date, m.campaign_id,
-        coalesce(m.step_id, {{ nobody() }}) as step_id, coalesce(m.mailbox_id, {{ nobody() }}) as mailbox_id, m.lead_id
+        coalesce(m.step_id, {{ nobody() }}) as step_id, coalesce(m.mailbox_id, {{ nobody() }}) as mailbox_id, m.lead_id,
+        coalesce(m.smtp_ip_address_id, {{ nobody() }}) as smtp_ip_address_id
     from touched
     inner join {{ ref('stg_content__email_messages') }} as m
         on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
@@ -104,7 +106,9 @@ written as (
 
     select
         tenant_id, storage_key, activity_date, campaign_id,
-        coalesce(step_id, {{ nobody() }}) as step_id, coalesce(mailbox_id, {{ nobody() }}) as mailbox_id, lead_id
+        coalesce(step_id, {{ nobody() }}) as step_id, coalesce(mailbox_id, {{ nobody() }}) as mailbox_id, lead_id,
+        -- A slice does not say it; the message as it was built and as it is now does.
+        null::uuid as smtp_ip_address_id
     from slices
     where kind = 'message' and activity_date is not null
 
@@ -118,4 +122,4 @@ union
 select * from held
 {%- endif %}
 union
-select tenant_id, storage_key, null::date, null::uuid, null::uuid, null::uuid, null::uuid from touched
+select tenant_id, storage_key, null::date, null::uuid, null::uuid, null::uuid, null::uuid, null::uuid from touched

@@ -1,0 +1,3 @@
+{{ config(alias='domain_performance') }}
+
+{{ tenant_view('domain_performance') }}

@@ -1,0 +1,3 @@
+{{ config(alias='ip_performance') }}
+
+{{ tenant_view('ip_performance') }}
