@@ -63,6 +63,7 @@ def messages(content_url: str, as_of: datetime) -> pd.DataFrame:
             "campaign_id": str(message["campaign_id"]) if message["campaign_id"] else None,
             "step_id": str(message["sequence_step_id"] or NOBODY),
             "mailbox_id": str(message["email_account_id"] or NOBODY),
+            "ip_id": str(message["smtp_ip_address_id"] or NOBODY),
             "activity_date": message["sent"].date(),
         }
         counted.append({**keys, **outcome})

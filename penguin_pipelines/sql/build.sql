@@ -49,6 +49,19 @@ from (
   union
   -- Days of an address are closed for all its tenants together: their shares are of one price.
   select null::uuid as tenant_id, activity_date from marts.infrastructure_analytics where not is_final and activity_date <= %(final_day)s
+  union
+  -- The last day of a month closes its rollups, whether or not there was mail on it.
+  select m.tenant_id, (m.month + interval '1 month - 1 day')::date
+  from (
+    select tenant_id, month from marts.campaign_analytics_monthly where not is_final
+    union
+    select tenant_id, month from marts.sequence_step_analytics_monthly where not is_final
+    union
+    select tenant_id, month from marts.mailbox_analytics_monthly where not is_final
+    union
+    select null::uuid, month from marts.infrastructure_analytics_monthly where not is_final
+  ) as m
+  where (m.month + interval '1 month - 1 day')::date <= %(final_day)s
 ) as d
 where d.activity_date >= %(online_from)s
   and not exists (

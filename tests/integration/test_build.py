@@ -31,6 +31,10 @@ FACTS = (
     "marts.campaign_analytics",
     "marts.mailbox_analytics",
     "marts.infrastructure_analytics",
+    "marts.campaign_analytics_monthly",
+    "marts.sequence_step_analytics_monthly",
+    "marts.mailbox_analytics_monthly",
+    "marts.infrastructure_analytics_monthly",
     "marts.dim_campaigns",
 )
 NOT_COMPARED = ("id", "created", "updated", "billing_id")

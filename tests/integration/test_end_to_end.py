@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 import recount
+import recount_infrastructure as addresses
 from servers import settle
 
 from penguin_pipelines.lib import build, ingest, query, specs
@@ -47,11 +50,70 @@ def _assert_recount_agrees(tiers: Mapping[str, str], as_of: datetime) -> None:
         assert _facts(tiers["olap"], mart) == recount.totals(messages, keys), mart
 
 
+def _rows(tiers: Mapping[str, str], question: str, keys: int) -> dict[tuple[object, ...], tuple[Any, ...]]:
+    """Answers of the warehouse by their first columns, ids as text."""
+    with psycopg.connect(tiers["olap"]) as connection:
+        rows = connection.execute(question).fetchall()  # type: ignore[call-overload]
+    texts = [tuple(str(v) if isinstance(v, UUID) else v for v in row) for row in rows]
+    return {row[:keys]: row[keys:] for row in texts}
+
+
+def _assert_addresses_agree(tiers: Mapping[str, str], as_of: datetime, *, fresh: bool) -> None:
+    messages, oltp = recount.messages(tiers["content"], as_of), tiers["oltp"]
+    ids = "tenant_id, smtp_ip_address_id, activity_date"
+    counters = _rows(tiers, f"select {ids}, {', '.join(recount.COUNTERS)} from marts.infrastructure_analytics", 3)
+    assert {k: v for k, v in counters.items() if k[0] is not None} == addresses.traffic(messages)
+    assert not any(any(v) for k, v in counters.items() if k[0] is None)
+
+    shares = addresses.costs(oltp, messages, as_of.date())
+    booked = _rows(tiers, f"select {ids}, ip_cost::float, vps_cost::float from marts.infrastructure_analytics", 3)
+    assert set(booked) == set(shares) and len(shares) > 100
+    assert any(k[0] is None for k in shares) and any(k[0] is not None for k in shares)
+    for key, dollars in shares.items():
+        assert booked[key] == pytest.approx(dollars, abs=2e-4), key
+    monthly = _rows(tiers, "select tenant_id, month, total_cost::float from marts.business_cost_allocation", 2)
+    assert set(monthly) == set(addresses.by_tenant_and_month(shares))
+    for key, total in addresses.by_tenant_and_month(shares).items():
+        assert monthly[key][0] == pytest.approx(total, abs=0.02), key
+    if fresh:
+        now = _rows(
+            tiers,
+            "select distinct smtp_ip_address_id, domains_assigned, blacklist_count, reputation_score, reputation_state "
+            f"from marts.infrastructure_analytics where activity_date = '{as_of.date()}'",
+            1,
+        )
+        assert now == addresses.snapshots(oltp, as_of)
+
+    domains = _rows(
+        tiers,
+        "select domain_id, activity_date, sent, sent_30, domain_health_score::float from marts.domain_performance "
+        "where sent > 0",
+        2,
+    )
+    wanted = addresses.domain_scores(oltp, messages)
+    assert set(domains) == set(wanted)
+    assert all(domains[key] == pytest.approx(wanted[key], abs=0.006) for key in wanted)
+    last = max(messages.activity_date)
+    workspaces = _rows(
+        tiers,
+        "select company_id, sent, replied, workspace_health_score, period_end from marts.agency_client_health "
+        "where sent > 0",
+        1,
+    )
+    counted = addresses.workspaces(oltp, tiers["content"], messages, last)
+    counted = {key: value for key, value in counted.items() if value[0]}
+    assert set(workspaces) == set(counted) and any(v[2] is not None for v in counted.values())
+    for key, (sent, replied, score) in counted.items():
+        assert workspaces[key][:2] == (sent, replied) and workspaces[key][3] == last
+        assert workspaces[key][2] == (None if score is None else pytest.approx(score, abs=0.501))
+
+
 def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], tmp_path: Path) -> None:
     generate(tiers, Options(tenants=2, messages=2_500, days=20, seed=11, as_of=AS_OF), lambda *_: None)
     assert all(r.mode == "baseline" for r in _load(tiers))
     assert build.run(tiers["olap"], home=tmp_path, as_of=AS_OF).started_dbt
     _assert_recount_agrees(tiers, AS_OF)
+    _assert_addresses_agree(tiers, AS_OF, fresh=True)
 
     # Nothing new: nothing is read again and dbt stays at rest.
     assert all(r.mode == "idle" for r in _load(tiers))
@@ -65,6 +127,7 @@ def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], tmp_path:
     assert again["oltp.leads"].deleted > 0
     build.run(tiers["olap"], home=tmp_path, as_of=later)
     _assert_recount_agrees(tiers, later)
+    _assert_addresses_agree(tiers, later, fresh=False)
 
     incremental = {mart: _facts(tiers["olap"], mart) for mart in FACTS}
     build.run(tiers["olap"], home=tmp_path, as_of=later, full_refresh=True)

@@ -5,6 +5,7 @@
      touched          name of the macro that renders the touched keys; its columns are all of unique_key or a prefix of it
      nullable_keys    those of unique_key that may be null; compared null-safe, which no hash join can do, so only these
      partition_date   date column of a table cut by month; partitions that are missing are made first
+     online_date      date column of a table that is not cut; rows older than what is online stay as well
      frozen_columns   snapshots, kept as they are once the row is_final
      keep_when        condition on the target row `t`: a row that left the result stays while it holds
 
@@ -46,7 +47,8 @@
         and {{ same_key('touched', key) }}
     {%- endfor %}
     {%- endif %}
-    {%- if config.get('partition_date') %} and t.{{ config.get('partition_date') }} >= {{ online_from() }}{% endif %}
+    {%- set dated = config.get('partition_date') or config.get('online_date') %}
+    {%- if dated %} and t.{{ dated }} >= {{ online_from() }}{% endif %}
     {%- if config.get('keep_when') %} and not ({{ config.get('keep_when') }}){% endif %};
 {%- endmacro %}
 

@@ -1,0 +1,27 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='slices',
+    full_refresh=false,
+    unique_key=['tenant_id', 'step_id', 'campaign_id', 'month'],
+    touched='touched_step_months',
+    online_date='month',
+    meta={'owner': 'data platform', 'dagster': {'group': 'campaigns'}}
+) }}
+
+with days as (
+
+    {{ days_of_months('sequence_step_analytics', ['tenant_id', 'step_id', 'campaign_id']) }}
+
+)
+
+select
+    tenant_id,
+    (array_agg(company_id order by activity_date desc))[1] as company_id,
+    campaign_id,
+    step_id,
+    month,
+    {{ message_counters() }},
+    count(*)::integer as active_days,
+    {{ is_final(last_day_of('month')) }} as is_final
+from days
+group by tenant_id, step_id, campaign_id, month
