@@ -8,12 +8,13 @@
     ({{ month }} + interval '1 month - 1 day')::date
 {%- endmacro %}
 
-{# Rows of a daily fact that belong to the months to recompute, with their month. #}
-{% macro days_of_months(fact, keys) -%}
+{# Rows of a daily fact that belong to the months to recompute, with their month; `touched` is
+   the query for those. #}
+{% macro days_of_months(fact, keys, touched) -%}
     select f.*, {{ month_of('f.activity_date') }} as month
     from {{ ref(fact) }} as f
     {%- if not is_full_build() %}
-    inner join (select distinct * from ({{ context[config.require('touched')]() }}) as k) as touched
+    inner join (select distinct * from ({{ touched }}) as k) as touched
         on f.activity_date >= touched.month and f.activity_date <= {{ last_day_of('touched.month') }}
         {%- for key in keys %}
         and f.{{ key }} = touched.{{ key }}

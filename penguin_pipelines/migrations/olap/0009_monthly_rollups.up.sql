@@ -2,6 +2,7 @@
 -- When: before the deploy. Locks: none that others wait for; every object is new.
 
 create table marts.campaign_analytics_monthly (
+  id bigint generated always as identity,
   tenant_id uuid not null,
   company_id uuid not null,
   campaign_id uuid not null,
@@ -26,7 +27,8 @@ create table marts.campaign_analytics_monthly (
   is_final boolean not null default false,
   created timestamptz not null default now(),
   updated timestamptz not null default now(),
-  primary key (tenant_id, campaign_id, month),
+  primary key (tenant_id, id),
+  unique (tenant_id, campaign_id, month),
   constraint campaign_analytics_monthly_rule_1 check (bounced = hard_bounced + soft_bounced),
   constraint campaign_analytics_monthly_rule_2 check (extract(day from month) = 1)
 );
@@ -40,6 +42,7 @@ create index campaign_analytics_monthly_month_idx_live on marts.campaign_analyti
 select penguin.protect('marts.campaign_analytics_monthly', 'tenant_isolation');
 
 create table marts.sequence_step_analytics_monthly (
+  id bigint generated always as identity,
   tenant_id uuid not null,
   company_id uuid not null,
   campaign_id uuid not null,
@@ -63,7 +66,8 @@ create table marts.sequence_step_analytics_monthly (
   is_final boolean not null default false,
   created timestamptz not null default now(),
   updated timestamptz not null default now(),
-  primary key (tenant_id, step_id, campaign_id, month),
+  primary key (tenant_id, id),
+  unique (tenant_id, step_id, campaign_id, month),
   constraint sequence_step_analytics_monthly_rule_1 check (bounced = hard_bounced + soft_bounced),
   constraint sequence_step_analytics_monthly_rule_2 check (extract(day from month) = 1)
 );
@@ -75,6 +79,7 @@ create index sequence_step_analytics_monthly_month_idx_live on marts.sequence_st
 select penguin.protect('marts.sequence_step_analytics_monthly', 'tenant_isolation');
 
 create table marts.mailbox_analytics_monthly (
+  id bigint generated always as identity,
   tenant_id uuid not null,
   company_id uuid not null,
   domain_id uuid,
@@ -100,7 +105,8 @@ create table marts.mailbox_analytics_monthly (
   is_final boolean not null default false,
   created timestamptz not null default now(),
   updated timestamptz not null default now(),
-  primary key (tenant_id, mailbox_id, month),
+  primary key (tenant_id, id),
+  unique (tenant_id, mailbox_id, month),
   constraint mailbox_analytics_monthly_rule_1 check (bounced = hard_bounced + soft_bounced),
   constraint mailbox_analytics_monthly_rule_2 check (extract(day from month) = 1)
 );

@@ -10,7 +10,7 @@
 
 with days as (
 
-    {{ days_of_months('campaign_analytics', ['tenant_id', 'campaign_id']) }}
+    {{ days_of_months('campaign_analytics', ['tenant_id', 'campaign_id'], touched_campaign_months()) }}
 
 )
 

@@ -12,7 +12,7 @@
 
 with days as (
 
-    {{ days_of_months('infrastructure_analytics', ['smtp_ip_address_id']) }}
+    {{ days_of_months('infrastructure_analytics', ['smtp_ip_address_id'], touched_ip_months()) }}
 
 )
 

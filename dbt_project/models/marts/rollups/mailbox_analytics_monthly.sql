@@ -10,7 +10,7 @@
 
 with days as (
 
-    {{ days_of_months('mailbox_analytics', ['tenant_id', 'mailbox_id']) }}
+    {{ days_of_months('mailbox_analytics', ['tenant_id', 'mailbox_id'], touched_mailbox_months()) }}
 
 )
 

@@ -10,7 +10,7 @@
 
 with days as (
 
-    {{ days_of_months('sequence_step_analytics', ['tenant_id', 'step_id', 'campaign_id']) }}
+    {{ days_of_months('sequence_step_analytics', ['tenant_id', 'step_id', 'campaign_id'], touched_step_months()) }}
 
 )
 
