@@ -121,7 +121,7 @@ def run(
 
 @contextmanager
 def _building(url: str, wait_seconds: float) -> Iterator[psycopg.Connection]:
-    """A connection that holds the build lock of the warehouse, with no dbt of a dead build left beside it."""
+    """A connection that holds the build lock of the warehouse, with nothing of a dead build left beside it."""
     connection = db.open_connection(url, "olap", autocommit=True)
     try:
         deadline = time.monotonic() + wait_seconds
@@ -134,6 +134,7 @@ def _building(url: str, wait_seconds: float) -> Iterator[psycopg.Connection]:
             time.sleep(0.2)
         _end_orphans(connection)
         connection.execute("set role pm_etl")
+        connection.execute(blocks("build")["drop_leftovers"])
         yield connection
     finally:
         connection.close()

@@ -16,6 +16,25 @@ select count(*)
 from pg_stat_activity
 where datname = current_database() and usename = session_user and application_name = %(application)s;
 
+-- name: drop_leftovers
+-- What a dbt that died may have left beside the relations that it was about to swap. Nothing stands on those.
+do $$
+declare
+  leftover record;
+begin
+  for leftover in
+    select format('%I.%I', n.nspname, c.relname) as name,
+      case c.relkind when 'v' then 'view' when 'm' then 'materialized view' else 'table' end as kind
+    from pg_class as c
+    inner join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname in ('staging', 'intermediate', 'marts', 'tenant') and c.relkind in ('r', 'v', 'm')
+      and c.relname ~ '__dbt_(tmp|backup)[0-9]*$' and pg_has_role(c.relowner, 'usage')
+  loop
+    execute format('drop %s %s', leftover.kind, leftover.name);
+  end loop;
+end
+$$;
+
 -- name: is_built
 -- Whether any build has finished its message table.
 select to_regclass('intermediate.int_messages') is not null;

@@ -1,5 +1,6 @@
 {# Views are made by CREATE OR REPLACE: readers never miss one, and views and grants on top of it stay. Where the columns
-   changed so that Postgres refuses, the view and what stands on it are remade in one transaction. #}
+   changed so that Postgres refuses, the view and what stands on it are remade in one transaction. A view that already
+   says the same is left alone: replacing it would wait for whoever reads it, and others would wait behind. #}
 {% materialization view, adapter='postgres' -%}
     {%- set existing = load_cached_relation(this) -%}
     {%- set target_relation = this.incorporate(type='view') -%}
@@ -9,7 +10,7 @@
         {{ remake_sql(
             target_relation,
             'create or replace view ' ~ target_relation ~ (' with (security_barrier = true)' if config.get('security_barrier') else '') ~ ' as\n' ~ sql,
-            try_first=true) }}
+            try_first=true, query=sql) }}
     {%- endcall %}
     {% do apply_grants(target_relation, config.get('grants'), should_revoke=should_revoke(existing, full_refresh_mode=false)) %}
     {% do persist_docs(target_relation, model) %}
@@ -22,23 +23,51 @@
 {# One statement that makes a relation anew together with the views above it: their definitions, options and grants are
    read, they are dropped from the top down (never by cascade), and made again. A view above that no longer fits is left
    out; it is a model of ours, remade later in the same build.
-   `try_first`: run `create` alone, and go the long way only when Postgres refuses to change the columns. #}
-{% macro remake_sql(relation, create, try_first) -%}
+   `try_first`: run `create` alone, and go the long way only when Postgres refuses to change the columns.
+   `query`: do nothing when the view already says that.
+   Whoever reads holds a lock that this has to wait for, and new readers queue behind the one who waits. So it waits for
+   a moment only, gives up what it holds, and tries again for up to ten minutes. #}
+{% macro remake_sql(relation, create, try_first, query=none) -%}
 do $remake$
 declare
   above record;
-  stack jsonb[] := '{}';
-  found regclass;
+  stack jsonb[];
+  found regclass := to_regclass('{{ relation.schema }}.{{ relation.identifier }}');
   layer integer;
+  deadline timestamptz := clock_timestamp() + interval '10 minutes';
 begin
+  {% if query %}
+  if (select relkind = 'v' from pg_class where oid = found) then
+    execute $create$create temporary view penguin_wanted as
+{{ query }}$create$;
+    -- Compared as Postgres understood them: a `select *` sees the columns that are there now.
+    if (
+      select pg_get_viewdef(found) = pg_get_viewdef('pg_temp.penguin_wanted'::regclass)
+        and array(select attname::text || atttypid::text from pg_attribute where attrelid = found and attnum > 0 order by attnum)
+          = array(select attname::text || atttypid::text from pg_attribute
+                  where attrelid = 'pg_temp.penguin_wanted'::regclass and attnum > 0 order by attnum)
+        and coalesce('security_barrier=true' = any (reloptions), false) = {{ 'true' if config.get('security_barrier') else 'false' }}
+      from pg_class where oid = found
+    ) then
+      drop view pg_temp.penguin_wanted;
+      return;
+    end if;
+    drop view pg_temp.penguin_wanted;
+  end if;
+  {% endif %}
+  perform set_config('lock_timeout', '200ms', true);
+  <<attempts>>
+  loop
+  begin
   {% if try_first %}
   begin
     execute $create${{ create }}$create$;
-    return;
+    exit attempts;
   exception when invalid_table_definition or wrong_object_type then
     null;
   end;
   {% endif %}
+  stack := '{}';
   found := to_regclass('{{ relation.schema }}.{{ relation.identifier }}');
   for above in
     with recursive users (oid, depth) as (
@@ -82,6 +111,15 @@ begin
       null;
     end;
   end loop;
+  exit attempts;
+  exception when lock_not_available then
+    if clock_timestamp() > deadline then
+      raise;
+    end if;
+    perform pg_sleep(0.05 + random() / 10);
+  end;
+  end loop;
+  perform set_config('lock_timeout', '0', true);
 end
 $remake$
 {%- endmacro %}
