@@ -8,6 +8,7 @@ list of known agents. Slow and simple on purpose. Not here: the comparison (test
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -33,11 +34,20 @@ COUNTERS = [
     "opened_machine",
     "clicked_machine",
 ]
+KINDS = ["open", "click", "reply"]
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
-def messages(content_url: str, as_of: datetime) -> pd.DataFrame:
-    """One row per outbound, sent campaign or one-to-one message with its keys and counters of 0 and 1."""
+Event = tuple[datetime, str, bool, Mapping[str, object]]
+"""When, human, machine or unknown, whether it counts, and the row itself."""
+
+
+def messages(content_url: str, as_of: datetime, *, warmup: bool = False) -> pd.DataFrame:
+    """One row per outbound, sent campaign or one-to-one message with its keys and counters of 0 and 1; of warmup mail
+    instead, if asked.
+
+    `happened` lists what counts by the hour, as (hour, device, client, kind); `engaged_time` is the last engagement.
+    """
     with psycopg.connect(content_url) as connection:
         connection.execute("set time zone 'UTC'")
         sent = _rows(connection, "select * from email_messages where direction = 'outbound' and message_type = 'email'")
@@ -47,17 +57,25 @@ def messages(content_url: str, as_of: datetime) -> pd.DataFrame:
         replies = _by_message(_rows(connection, "select * from email_replies where not is_auto_reply"))
         unsubscribes = _by_message(_rows(connection, "select * from email_unsubscribes"))
         complaints = _by_message(_rows(connection, "select * from email_complaints"))
+        partners = _by_message(_rows(connection, "select * from warmup_interactions"))
     counted = []
     for message in sent:
-        if message["sent"] is None or message["is_warmup"]:
+        if message["sent"] is None or message["is_warmup"] is not warmup:
             continue
         key = message["storage_key"]
         arrived = message["delivered"] or message["sent"]
         seen_opens = _classified(opens[key], "opened", arrived, bursts=False)
         seen_clicks = _classified(clicks[key], "clicked", arrived, bursts=True)
+        answers = replies[key]
+        if warmup:
+            seen_opens += _by_partners(partners[key], "open")
+            seen_clicks += _by_partners(partners[key], "click")
+            answers = answers + [{**e, "replied": when} for when, _, _, e in _by_partners(partners[key], "reply")]
         outcome = _outcome(
-            message, seen_opens, seen_clicks, bounces[key], replies[key], unsubscribes[key], complaints[key], as_of
+            message, seen_opens, seen_clicks, bounces[key], answers, unsubscribes[key], complaints[key], as_of
         )
+        engaged = [when for when, who, _, _ in seen_opens + seen_clicks if who != "machine"]
+        first_answer = min((a["replied"] for a in answers), default=None)  # type: ignore[type-var]
         keys = {
             "tenant_id": str(message["tenant_id"]),
             "campaign_id": str(message["campaign_id"]) if message["campaign_id"] else None,
@@ -65,6 +83,13 @@ def messages(content_url: str, as_of: datetime) -> pd.DataFrame:
             "mailbox_id": str(message["email_account_id"] or NOBODY),
             "ip_id": str(message["smtp_ip_address_id"] or NOBODY),
             "activity_date": message["sent"].date(),
+            "lead_id": str(message["lead_id"]) if message["lead_id"] else None,
+            "storage_key": key,
+            "sent_time": message["sent"],
+            "delivered_time": _delivered(message, outcome, engaged, answers, unsubscribes[key], complaints[key]),
+            "bounced_time": _last_report(message, bounces[key])[0] if outcome["bounced"] else None,
+            "engaged_time": max([*engaged, *([first_answer] if first_answer else [])], default=None),
+            "happened": _happened(seen_opens, seen_clicks, first_answer),
         }
         counted.append({**keys, **outcome})
     return pd.DataFrame(counted)
@@ -76,23 +101,129 @@ def totals(frame: pd.DataFrame, keys: list[str]) -> dict[tuple[object, ...], tup
     return {key: tuple(int(v) for v in row) for key, row in zip(grouped.index, grouped.to_numpy(), strict=True)}
 
 
+def leads(frame: pd.DataFrame) -> dict[tuple[object, ...], tuple[object, ...]]:
+    """Points, first and last send and last engagement of each lead in a campaign."""
+    found: dict[tuple[object, ...], tuple[object, ...]] = {}
+    for key, rows in frame.dropna(subset=["campaign_id", "lead_id"]).groupby(["tenant_id", "campaign_id", "lead_id"]):
+        sums = rows[COUNTERS].sum()
+        points = 5 * sums.opened_tracked + 10 * sums.clicked_tracked + 15 * sums.replied
+        points = max(0, min(100, points - 10 * sums.bounced - 50 * sums.spam_complaints))
+        engaged = [when for when in rows.engaged_time if not pd.isna(when)]
+        found[key] = (  # type: ignore[index]
+            0 if sums.unsubscribed else int(points),
+            rows.sent_time.min(),
+            rows.sent_time.max(),
+            max(engaged, default=None),
+        )
+    return found
+
+
+def hours(frame: pd.DataFrame) -> dict[tuple[object, ...], tuple[int, ...]]:
+    """Opens, clicks and first answers by tenant, campaign, hour, device and client."""
+    found: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for row in frame.dropna(subset=["campaign_id"]).itertuples():
+        for hour, device, client, kind in row.happened:  # type: ignore[attr-defined]
+            found[row.tenant_id, row.campaign_id, hour, device, client][KINDS.index(kind)] += 1
+    return {key: tuple(values) for key, values in found.items()}
+
+
+def warmup_health(frame: pd.DataFrame) -> dict[tuple[object, ...], int | None]:
+    """H2 of each mailbox and day with warmup mail, from the messages of its seven days."""
+    days = frame.groupby(["tenant_id", "mailbox_id", "activity_date"])[COUNTERS].sum().reset_index()
+    found: dict[tuple[object, ...], int | None] = {}
+    for row in days.itertuples():
+        since = row.activity_date - timedelta(days=6)  # type: ignore[operator]
+        week = days[(days.mailbox_id == row.mailbox_id) & days.activity_date.between(since, row.activity_date)]
+        key = (row.tenant_id, row.mailbox_id, row.activity_date)
+        if len(week) < 3:
+            found[key] = None
+            continue
+        sums = week[COUNTERS].sum()
+        score = 100 - 10 * 100 * sums.bounced / sums.sent
+        if sums.delivered:
+            score += (
+                20 * sums.opened_tracked + 10 * sums.clicked_tracked - 5000 * sums.spam_complaints
+            ) / sums.delivered
+        found[key] = math.floor(max(0, min(100, round(score, 9))))
+    return found
+
+
+def suppressed(content_url: str, frame: pd.DataFrame) -> dict[tuple[object, ...], tuple[object, ...]]:
+    """Reason and moment by tenant and the message that caused it; `frame` holds every message that is no warmup.
+
+    Generated bounces carry their code, so its digits tell whose fault it is: x.7.x is the sender's.
+    """
+    with psycopg.connect(content_url) as connection:
+        connection.execute("set time zone 'UTC'")
+        to = {r["storage_key"]: r["to_email"] for r in _rows(connection, "select * from email_messages")}
+        codes = {(r["storage_key"], r["bounced"]): r for r in _rows(connection, "select * from email_bounces")}
+        stops = defaultdict(list)
+        for kind, column, table in (
+            ("unsubscribe", "unsubscribed", "email_unsubscribes"),
+            ("spam_complaint", "complained", "email_complaints"),
+        ):
+            for row in _rows(connection, f"select * from {table}"):
+                stops[row["storage_key"]].append((row[column], kind))
+    found: dict[tuple[object, ...], tuple[object, ...]] = {}
+    for _, mail in frame.assign(to=frame.storage_key.map(to)).groupby(["tenant_id", "to"]):
+        causes, history = [], []
+        for message in mail.itertuples():
+            key = message.storage_key
+            causes += [(when, kind, key) for when, kind in stops[key]]
+            if message.delivered:
+                history.append((message.delivered_time, 0, key))
+            if not message.bounced:
+                continue
+            code = str(codes[key, message.bounced_time]["bounce_code"])
+            if code[0] == "5" and code[1:4] != ".7.":
+                causes.append((message.bounced_time, "hard_bounce", key))
+            reports = [r for (k, _), r in codes.items() if k == key and str(r["bounce_code"])[0] == "4"]
+            history += [(r["bounced"], 1, key) for r in reports if str(r["bounce_code"])[1:4] != ".7."]
+        row = 0
+        for when, is_soft, key in sorted(history):
+            row = row + 1 if is_soft else 0
+            if row == 3:
+                causes.append((when, "soft_bounce_limit", key))
+        if causes:
+            when, reason, key = min(causes)
+            found[mail.tenant_id.iloc[0], key] = (reason, when)
+    return found
+
+
+def _happened(opens: list[Event], clicks: list[Event], answer: object) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for kind, events in (("open", opens), ("click", clicks)):
+        for when, _, counts, event in events:
+            if counts:
+                client = event.get("mail_client") or "unknown"
+                found.append((_hour(when), event.get("device_type") or "unknown", client, kind))
+    if answer is not None:
+        found.append((_hour(answer), "unknown", "unknown", "reply"))  # type: ignore[arg-type]
+    return found
+
+
+def _hour(when: datetime) -> datetime:
+    return when.replace(minute=0, second=0, microsecond=0)
+
+
+def _by_partners(interactions: Iterable[Mapping[str, object]], kind: str) -> list[Event]:
+    return [(e["interacted"], "human", True, e) for e in interactions if e["interaction_type"] == kind]  # type: ignore[misc]
+
+
 def _outcome(
     message: Mapping[str, object],
-    opens: list[tuple[datetime, str, bool]],
-    clicks: list[tuple[datetime, str, bool]],
+    opens: list[Event],
+    clicks: list[Event],
     bounces: list[Mapping[str, object]],
     replies: list[Mapping[str, object]],
     unsubscribes: list[Mapping[str, object]],
     complaints: list[Mapping[str, object]],
     as_of: datetime,
 ) -> dict[str, int]:
-    human_opens = [when for when, who, _ in opens if who != "machine"]
-    human_clicks = [when for when, who, _ in clicks if who != "machine"]
+    human_opens = [when for when, who, _, _ in opens if who != "machine"]
+    human_clicks = [when for when, who, _, _ in clicks if who != "machine"]
     answered = bool(replies or unsubscribes or complaints or human_opens or human_clicks)
-    reports = [(b["bounced"], b["bounce_type"]) for b in bounces]
-    if message["bounced"]:
-        reports.append((message["bounced"], message["bounce_type"]))
-    last = max(reports, key=lambda r: (r[0], r[1] == "hard"), default=None)  # type: ignore[type-var]
+    last = _last_report(message, bounces)
     confirmed = message["delivered"]
     bounced = not answered and last is not None and (confirmed is None or last[0] >= confirmed)  # type: ignore[operator]
     silent = message["failed"] is None and message["sent"] + timedelta(hours=72) <= as_of  # type: ignore[operator]
@@ -109,17 +240,38 @@ def _outcome(
         "soft_bounced": int(bounced and not hard),
         "unsubscribed": int(bool(unsubscribes)),
         "spam_complaints": int(bool(complaints)),
-        "opens_total": sum(counts for _, _, counts in opens),
-        "clicks_total": sum(counts for _, _, counts in clicks),
-        "opened_machine": int(any(who == "machine" for _, who, _ in opens)),
-        "clicked_machine": int(any(who == "machine" for _, who, _ in clicks)),
+        "opens_total": sum(counts for _, _, counts, _ in opens),
+        "clicks_total": sum(counts for _, _, counts, _ in clicks),
+        "opened_machine": int(any(who == "machine" for _, who, _, _ in opens)),
+        "clicked_machine": int(any(who == "machine" for _, who, _, _ in clicks)),
     }
 
 
-def _classified(
-    events: Iterable[Mapping[str, object]], time: str, arrived: datetime, *, bursts: bool
-) -> list[tuple[datetime, str, bool]]:
-    """Time, human, machine or unknown, and whether it counts, for each distinct event of one message."""
+def _delivered(
+    message: Mapping[str, object],
+    outcome: Mapping[str, int],
+    engaged: list[datetime],
+    answers: Iterable[Mapping[str, object]],
+    unsubscribes: Iterable[Mapping[str, object]],
+    complaints: Iterable[Mapping[str, object]],
+) -> object:
+    """The confirmation, else the first engagement, else the send."""
+    if not outcome["delivered"]:
+        return None
+    first = [*engaged, *(a["replied"] for a in answers), *(u["unsubscribed"] for u in unsubscribes)]
+    first += [c["complained"] for c in complaints]
+    return message["delivered"] or min(first, default=None) or message["sent"]  # type: ignore[type-var]
+
+
+def _last_report(message: Mapping[str, object], bounces: list[Mapping[str, object]]) -> tuple[object, object] | None:
+    reports = [(b["bounced"], b["bounce_type"]) for b in bounces]
+    if message["bounced"]:
+        reports.append((message["bounced"], message["bounce_type"]))
+    return max(reports, key=lambda r: (r[0], r[1] == "hard"), default=None)  # type: ignore[type-var]
+
+
+def _classified(events: Iterable[Mapping[str, object]], time: str, arrived: datetime, *, bursts: bool) -> list[Event]:
+    """Each distinct event of one message."""
     first: dict[object, Mapping[str, object]] = {}
     for event in sorted(events, key=lambda e: (e[time], e["id"])):
         first.setdefault(event["event_key"], event)
@@ -142,7 +294,7 @@ def _classified(
         client = (event["ip_address"], event["user_agent"], who == "machine")
         repeated = client in previous and when - previous[client] <= timedelta(seconds=10)
         previous[client] = when
-        result.append((when, who, who != "machine" and not repeated))
+        result.append((when, who, who != "machine" and not repeated, event))
     return result
 
 

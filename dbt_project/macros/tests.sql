@@ -30,6 +30,10 @@
         {%- set where = '(tenant_id, activity_date) in (select tenant_id, activity_date from intermediate.int_touched_messages)' -%}
     {%- elif where == 'touched messages' -%}
         {%- set where = '(tenant_id, storage_key) in (select tenant_id, storage_key from intermediate.int_touched_messages)' -%}
+    {%- elif where == 'touched leads' -%}
+        {%- set where = '(tenant_id, campaign_id, lead_id) in (select tenant_id, campaign_id, lead_id from intermediate.int_touched_messages)' -%}
+    {%- elif where == 'touched hours' -%}
+        {%- set where = '(tenant_id, campaign_id, event_hour) in (select tenant_id, campaign_id, event_hour from intermediate.int_touched_hours)' -%}
     {%- endif -%}
     {%- if where and execute -%}
         (select * from {{ relation }} where {{ where }}{% if where.startswith('(tenant_id') %} or {{ everything_is_touched() }}{% endif %}) as dbt_subquery

@@ -66,6 +66,8 @@ from (
   union
   select tenant_id, activity_date from marts.mailbox_analytics where not is_final and activity_date <= %(final_day)s
   union
+  select tenant_id, activity_date from marts.warmup_analytics where not is_final and activity_date <= %(final_day)s
+  union
   -- Days of an address are closed for all its tenants together: their shares are of one price.
   select null::uuid as tenant_id, activity_date from marts.infrastructure_analytics where not is_final and activity_date <= %(final_day)s
   union

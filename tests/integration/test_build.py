@@ -35,6 +35,14 @@ FACTS = (
     "marts.sequence_step_analytics_monthly",
     "marts.mailbox_analytics_monthly",
     "marts.infrastructure_analytics_monthly",
+    "marts.lead_analytics",
+    "marts.warmup_analytics",
+    "marts.campaign_engagement_hourly",
+    "marts.suppression",
+    "intermediate.int_bounce_days",
+    "intermediate.int_send_hours",
+    "intermediate.int_response_times",
+    "intermediate.int_provider_days",
     "marts.dim_campaigns",
 )
 NOT_COMPARED = ("id", "created", "updated", "billing_id")
@@ -65,17 +73,18 @@ select pg_temp.u('sub' || i), pg_temp.u('t' || i), pg_temp.u('starter'), 'active
   interval '9 days', %(now)s + interval '20 days', %(now)s - interval '100 days' from generate_series(1,
   2) i;
 insert into raw_content.email_messages (storage_key, tenant_id, email_account_id, campaign_id,
-  sequence_step_id, direction, message_type, is_warmup, sent, delivered, open_count, click_count)
+  sequence_step_id, lead_id, to_email, to_email_domain, direction, message_type, is_warmup, sent, delivered, open_count, click_count)
 select 'm' || n, pg_temp.u('t' || i), pg_temp.u('m' || i || (n %% 4 + 1)), case when n %% 5 > 0 then
   pg_temp.u('k' || i || (n %% 2 + 1)) end,
-  case when n %% 5 > 1 then pg_temp.u('s' || i || (n %% 2 + 1) || (n %% 3 %% 2 + 1)) end, 'outbound',
+  case when n %% 5 > 1 then pg_temp.u('s' || i || (n %% 2 + 1) || (n %% 3 %% 2 + 1)) end,
+  pg_temp.u('l' || i || n %% 40), 'r' || i || n %% 40, 'gmail.com', 'outbound',
     'email', n %% 11 = 0,
   %(now)s - n * interval '97 minutes', case when n %% 3 > 0 then %(now)s - n * interval '97 minutes' +
     interval '5 seconds' end, 0, 0
 from generate_series(1, 400) n, lateral (select n %% 2 + 1 as i) t;
 insert into raw_content.email_opens (id, tenant_id, storage_key, event_key, opened, user_agent, is_bot)
 select n, tenant_id, storage_key, 'o' || n, sent + interval '1 hour', 'Thunderbird', n %% 13 = 0 from
-  (select *, substr(storage_key, 2)::int n from raw_content.email_messages) m where n %% 4 = 0;
+  (select *, substr(storage_key, 2)::int n from raw_content.email_messages) m where n %% 4 = 0 or n %% 7 = 0;
 insert into raw_content.email_bounces (id, tenant_id, storage_key, event_key, bounced, bounce_type)
 select gen_random_uuid(), tenant_id, storage_key, 'b' || n, sent + interval '1 minute', 'hard' from
   (select *, substr(storage_key, 2)::int n from raw_content.email_messages) m where n %% 17 = 0;
@@ -111,6 +120,14 @@ CHANGES = {
     "another address": (
         "update raw_content.email_messages set smtp_ip_address_id = md5('ip3')::uuid where storage_key = 'm61'"
     ),
+    "another hour": (
+        "update raw_content.email_opens set opened = opened - interval '100 minutes' where storage_key = 'm48'"
+    ),
+    "a rescued warmup": (
+        "insert into raw_content.warmup_interactions (id, tenant_id, storage_key, interaction_type, interacted) "
+        "select gen_random_uuid(), tenant_id, storage_key, 'open', %(now)s from raw_content.email_messages "
+        "where storage_key = 'm44'"
+    ),
     "never sent": "update raw_content.email_messages set sent = null where storage_key = 'm60'",
 }
 IP_CHANGES = (
@@ -139,7 +156,7 @@ LATE_CHANGES = (
     "smtp_ip_address_id, 'outbound', 'email', false, sent, 0, 0 from raw_content.email_messages "
     "where storage_key = 'm301'",
 )
-CHANGED = ["m301", "m40", "m41", "m50", "m51", "m400", "m60", "m61"]
+CHANGED = ["m301", "m44", "m48", "m40", "m41", "m50", "m51", "m400", "m60", "m61"]
 NOTE = """
 insert into ops.touched_slices (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id,
   mailbox_id)
@@ -249,7 +266,11 @@ def test_time_alone_touches(warehouse: Warehouse) -> None:
     day = (later - timedelta(days=8)).date()
     undecided = "select count(*) from intermediate.int_messages where delivered + bounced = 0"
     assert warehouse.rows(undecided) == [(0,)]
-    for fact in ("sequence_step_analytics", "campaign_analytics", "mailbox_analytics", "infrastructure_analytics"):
+    facts = (
+        "sequence_step_analytics", "campaign_analytics", "mailbox_analytics", "infrastructure_analytics",
+        "warmup_analytics",
+    )  # fmt: skip
+    for fact in facts:
         assert warehouse.rows(f"select count(*) from marts.{fact} where is_final <> (activity_date <= '{day}')") == [
             (0,)
         ]

@@ -23,7 +23,20 @@ FACTS = {
     "sequence_step_analytics": ["tenant_id", "campaign_id", "step_id", "activity_date"],
     "campaign_analytics": ["tenant_id", "campaign_id", "activity_date"],
     "mailbox_analytics": ["tenant_id", "mailbox_id", "activity_date"],
+    "lead_analytics": ["tenant_id", "campaign_id", "lead_id"],
 }
+LEADS = """
+select tenant_id::text, campaign_id::text, lead_id::text, lead_score, first_sent, last_sent, last_engaged
+from marts.lead_analytics
+"""
+HOURS = """
+select tenant_id::text, campaign_id::text, event_hour, device_type, mail_client, opens, clicks, replies
+from marts.campaign_engagement_hourly
+"""
+SUPPRESSED = """
+select tenant_id::text, storage_key, reason, suppressed from marts.suppression where source = 'event'
+"""
+WARMUP_HEALTH = "select tenant_id::text, mailbox_id::text, activity_date, health_score from marts.warmup_analytics"
 
 
 def _load(tiers: Mapping[str, str]) -> list[Loaded]:
@@ -35,8 +48,8 @@ def _load(tiers: Mapping[str, str]) -> list[Loaded]:
     return [r for r in results if isinstance(r, Loaded)]
 
 
-def _facts(olap_url: str, mart: str) -> dict[tuple[object, ...], tuple[int, ...]]:
-    keys, counters = FACTS[mart], recount.COUNTERS
+def _facts(olap_url: str, mart: str, keys: list[str] | None = None) -> dict[tuple[object, ...], tuple[int, ...]]:
+    keys, counters = keys or FACTS[mart], recount.COUNTERS
     shown = [f"{k}::text" if k.endswith("_id") else k for k in keys]
     with psycopg.connect(olap_url) as connection:
         rows = connection.execute(f"select {', '.join([*shown, *counters])} from marts.{mart}").fetchall()  # type: ignore[call-overload]
@@ -48,6 +61,25 @@ def _assert_recount_agrees(tiers: Mapping[str, str], as_of: datetime) -> None:
     assert len(messages) > 1_000
     for mart, keys in FACTS.items():
         assert _facts(tiers["olap"], mart) == recount.totals(messages, keys), mart
+    assert _keyed(tiers["olap"], LEADS, 3) == recount.leads(messages)
+    assert _keyed(tiers["olap"], HOURS, 5) == recount.hours(messages)
+    causes = recount.suppressed(tiers["content"], messages)
+    assert {reason for reason, _ in causes.values()} >= {"hard_bounce", "unsubscribe", "spam_complaint"}
+    assert _keyed(tiers["olap"], SUPPRESSED, 2) == causes
+    warmups = recount.messages(tiers["content"], as_of, warmup=True)
+    assert len(warmups) > 100
+    keys = ["tenant_id", "mailbox_id", "activity_date"]
+    assert _facts(tiers["olap"], "warmup_analytics", keys) == recount.totals(warmups, keys)
+    health = {key: score for key, (score,) in _keyed(tiers["olap"], WARMUP_HEALTH, 3).items()}
+    assert health == recount.warmup_health(warmups)
+
+
+def _keyed(olap_url: str, question: str, keys: int) -> dict[tuple[object, ...], tuple[object, ...]]:
+    """The answer by its first columns."""
+    with psycopg.connect(olap_url) as connection:
+        connection.execute("set time zone 'UTC'")
+        rows = connection.execute(question).fetchall()  # type: ignore[call-overload]
+    return {tuple(r[:keys]): tuple(r[keys:]) for r in rows}
 
 
 def _rows(tiers: Mapping[str, str], question: str, keys: int) -> dict[tuple[object, ...], tuple[Any, ...]]:

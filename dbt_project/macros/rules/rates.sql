@@ -3,6 +3,11 @@
     round(100.0 * ({{ numerator }}) / nullif({{ denominator }}, 0), 2)
 {%- endmacro %}
 
+{# How many of one for each of the other, two decimals, half up; null where there is none of the other. #}
+{% macro ratio(numerator, denominator) -%}
+    round(1.0 * ({{ numerator }}) / nullif({{ denominator }}, 0), 2)
+{%- endmacro %}
+
 {# The rates that every performance view shows, over columns of the counters' names. #}
 {% macro rates() -%}
     {{ rate('delivered', 'sent') }} as delivery_rate,

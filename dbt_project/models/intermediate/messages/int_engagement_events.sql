@@ -5,8 +5,11 @@
     unique_key=['tenant_id', 'storage_key', 'kind', 'event_key'],
     touched='touched_messages',
     touched_by=['tenant_id', 'storage_key'],
-    indexes=[{'columns': ['tenant_id', 'storage_key', 'kind', 'event_key'], 'unique': true}]
+    indexes=[{'columns': ['tenant_id', 'storage_key', 'kind', 'event_key'], 'unique': true}],
+    post_hook='create index if not exists int_engagement_events_hours on {{ this }} (tenant_id, occurred) where is_counted'
 ) }}
+
+-- depends_on: {{ ref('int_touched_hours') }}
 
 {%- set full = is_full_build() %}
 

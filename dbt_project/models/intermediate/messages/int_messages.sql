@@ -12,6 +12,8 @@
     ],
     post_hook=[
         'create index if not exists int_messages_undecided on {{ this }} (sent_time) where delivered = 0 and bounced = 0 and failed_time is null',
+        'create index if not exists int_messages_leads on {{ this }} (tenant_id, lead_id, campaign_id) where campaign_id is not null and lead_id is not null',
+        'create index if not exists int_messages_reply_hours on {{ this }} (tenant_id, replied_time) where replied_time is not null and campaign_id is not null',
         'create index if not exists int_messages_one_to_one on {{ this }} (tenant_id, activity_date) where campaign_id is null and not is_warmup',
         "create index if not exists int_messages_by_address on {{ this }} (tenant_id, coalesce(smtp_ip_address_id, '00000000-0000-0000-0000-000000000000'::uuid), activity_date)"
     ]
@@ -58,6 +60,23 @@ replies as (
 
 ),
 
+-- What partner mailboxes do with warmup mail; ordinary mail has none.
+warmups as (
+
+    select
+        tenant_id,
+        storage_key,
+        min(interacted) filter (where interaction_type = 'open') as opened,
+        min(interacted) filter (where interaction_type = 'click') as clicked,
+        min(interacted) filter (where interaction_type = 'reply') as replied,
+        count(*) filter (where interaction_type = 'open') as opens_total,
+        count(*) filter (where interaction_type = 'click') as clicks_total
+    from ({{ of_touched_messages('stg_content__warmup_interactions', full) }}) as e
+    where storage_key is not null
+    group by tenant_id, storage_key
+
+),
+
 unsubscribes as (
 
     select tenant_id, storage_key, min(unsubscribed) as unsubscribed
@@ -96,20 +115,22 @@ milestones as (
         messages.failed,
         messages.delivered as confirmed,
         -- A click without an open opens.
-        least(messages.opened, engagement.opened, messages.clicked, engagement.clicked) as opened,
-        least(messages.clicked, engagement.clicked) as clicked,
-        least(messages.replied, replies.replied) as replied,
+        least(messages.opened, engagement.opened, warmups.opened, messages.clicked, engagement.clicked, warmups.clicked) as opened,
+        least(messages.clicked, engagement.clicked, warmups.clicked) as clicked,
+        least(messages.replied, replies.replied, warmups.replied) as replied,
         least(messages.unsubscribed, unsubscribes.unsubscribed) as unsubscribed,
         least(messages.complained, complaints.complained) as complained,
         bounces.bounced,
         bounces.bounce_type,
         -- The application's own counts stand in where no event is kept.
-        case when engagement.open_events > 0 then engagement.opens_total else messages.open_count end as opens_total,
-        case when engagement.click_events > 0 then engagement.clicks_total else messages.click_count end as clicks_total,
+        case when engagement.open_events > 0 then engagement.opens_total else coalesce(nullif(warmups.opens_total, 0), messages.open_count) end as opens_total,
+        case when engagement.click_events > 0 then engagement.clicks_total else coalesce(nullif(warmups.clicks_total, 0), messages.click_count) end as clicks_total,
         coalesce(engagement.opened_machine, false) as opened_machine,
         coalesce(engagement.clicked_machine, false) as clicked_machine
     from messages
     left join engagement on messages.tenant_id = engagement.tenant_id and messages.storage_key = engagement.storage_key
+    left join warmups
+        on messages.is_warmup and messages.tenant_id = warmups.tenant_id and messages.storage_key = warmups.storage_key
     left join replies on messages.tenant_id = replies.tenant_id and messages.storage_key = replies.storage_key
     left join unsubscribes on messages.tenant_id = unsubscribes.tenant_id and messages.storage_key = unsubscribes.storage_key
     left join complaints on messages.tenant_id = complaints.tenant_id and messages.storage_key = complaints.storage_key

@@ -1,0 +1,36 @@
+{{ config(materialized='view', grants={'select': ['pm_analyst', 'pm_staff']}) }}
+
+-- Percentiles read from the classes, straight between the bounds of one; the row without a step is the whole campaign.
+with classes as (
+
+    select tenant_id, campaign_id, step_id, kind, delay_class, sum(messages) as messages
+    from {{ ref('int_response_times') }}
+    group by grouping sets ((tenant_id, campaign_id, step_id, kind, delay_class), (tenant_id, campaign_id, kind, delay_class))
+
+),
+
+ranked as (
+
+    select
+        *,
+        sum(messages) over (partition by tenant_id, campaign_id, step_id, kind) as total,
+        sum(messages) over (partition by tenant_id, campaign_id, step_id, kind order by delay_class) as so_far
+    from classes
+
+)
+
+select
+    tenant_id,
+    campaign_id,
+    step_id,
+    kind,
+    max(total)::integer as messages,
+    {%- for p in [10, 25, 50, 75, 90, 95] %}
+    round(min(
+        {{ delay_from('delay_class') }} + ({{ delay_to('delay_class') }} - {{ delay_from('delay_class') }})
+        * ({{ p }} / 100.0 * total - (so_far - messages)) / messages
+    ) filter (where so_far >= {{ p }} / 100.0 * total and so_far - messages < {{ p }} / 100.0 * total))::integer as p{{ p }}_seconds,
+    {%- endfor %}
+    {{ data_as_of() }} as data_as_of
+from ranked
+group by tenant_id, campaign_id, step_id, kind

@@ -1,0 +1,3 @@
+{{ config(alias='bounce_reasons') }}
+
+{{ tenant_view('bounce_reasons') }}

@@ -1,0 +1,3 @@
+{{ config(alias='campaign_comparison') }}
+
+{{ tenant_view('campaign_comparison') }}

@@ -1,0 +1,3 @@
+{{ config(alias='campaign_quality') }}
+
+{{ tenant_view('campaign_quality') }}

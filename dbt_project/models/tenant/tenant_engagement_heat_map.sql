@@ -1,0 +1,3 @@
+{{ config(alias='engagement_heat_map') }}
+
+{{ tenant_view('engagement_heat_map') }}

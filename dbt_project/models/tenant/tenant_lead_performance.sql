@@ -1,0 +1,3 @@
+{{ config(alias='lead_performance') }}
+
+{{ tenant_view('lead_performance') }}

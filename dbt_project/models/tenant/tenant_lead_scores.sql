@@ -1,0 +1,3 @@
+{{ config(alias='lead_scores') }}
+
+{{ tenant_view('lead_scores') }}

@@ -1,0 +1,3 @@
+{{ config(alias='provider_compliance') }}
+
+{{ tenant_view('provider_compliance') }}

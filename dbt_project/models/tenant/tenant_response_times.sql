@@ -1,0 +1,3 @@
+{{ config(alias='response_times') }}
+
+{{ tenant_view('response_times') }}

@@ -1,0 +1,3 @@
+{{ config(alias='send_hour_performance') }}
+
+{{ tenant_view('send_hour_performance') }}

@@ -1,0 +1,3 @@
+{{ config(alias='sequence_step_exposure') }}
+
+{{ tenant_view('sequence_step_exposure') }}

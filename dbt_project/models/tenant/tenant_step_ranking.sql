@@ -1,0 +1,3 @@
+{{ config(alias='step_ranking') }}
+
+{{ tenant_view('step_ranking') }}

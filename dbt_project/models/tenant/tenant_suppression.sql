@@ -1,0 +1,3 @@
+{{ config(alias='suppression') }}
+
+{{ tenant_view('suppression') }}

@@ -1,0 +1,3 @@
+{{ config(alias='warmup_performance') }}
+
+{{ tenant_view('warmup_performance') }}
