@@ -35,6 +35,16 @@ COUNTERS = [
     "clicked_machine",
 ]
 KINDS = ["open", "click", "reply"]
+PROVIDERS = {
+    "gmail.com": "gmail",
+    "outlook.com": "microsoft",
+    "hotmail.com": "microsoft",
+    "yahoo.com": "yahoo",
+    "icloud.com": "apple",
+}
+MINUTE, HOUR, DAY = 60, 3600, 86400
+DELAYS = [MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE]
+DELAYS += [n * HOUR for n in (1, 2, 3, 4, 6, 8, 12, 18, 24, 36)] + [n * DAY for n in (2, 3, 4, 5, 7, 10, 14, 30)]
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
@@ -85,6 +95,12 @@ def messages(content_url: str, as_of: datetime, *, warmup: bool = False) -> pd.D
             "activity_date": message["sent"].date(),
             "lead_id": str(message["lead_id"]) if message["lead_id"] else None,
             "storage_key": key,
+            "send_hour": message["sent"].hour,
+            "provider": PROVIDERS.get(str(message["to_email"]).rpartition("@")[2], "other"),
+            "open_delay": _delay(
+                message, min((w for w, who, _, _ in seen_opens + seen_clicks if who != "machine"), default=None)
+            ),
+            "reply_delay": _delay(message, first_answer),
             "sent_time": message["sent"],
             "delivered_time": _delivered(message, outcome, engaged, answers, unsubscribes[key], complaints[key]),
             "bounced_time": _last_report(message, bounces[key])[0] if outcome["bounced"] else None,
@@ -188,6 +204,71 @@ def suppressed(content_url: str, frame: pd.DataFrame) -> dict[tuple[object, ...]
             when, reason, key = min(causes)
             found[mail.tenant_id.iloc[0], key] = (reason, when)
     return found
+
+
+def delays(frame: pd.DataFrame) -> dict[tuple[object, ...], int]:
+    """Campaign messages by tenant, campaign, step, day, kind and class of the time to the first open and answer."""
+    found: defaultdict[tuple[object, ...], int] = defaultdict(int)
+    for row in frame.dropna(subset=["campaign_id"]).itertuples():
+        for kind, delay in (("open", row.open_delay), ("reply", row.reply_delay)):
+            if not pd.isna(delay):
+                place = sum(delay >= bound for bound in DELAYS)
+                found[row.tenant_id, row.campaign_id, row.step_id, row.activity_date, kind, place] += 1
+    return dict(found)
+
+
+def exposure(oltp_url: str, frame: pd.DataFrame, as_of: datetime) -> dict[tuple[object, ...], tuple[int, ...]]:
+    """Leads exposed to, sent, delivered, and opening each e-mail step, by campaign and step."""
+    with psycopg.connect(oltp_url) as connection:
+        connection.execute("set time zone 'UTC'")
+        steps = _rows(connection, "select * from campaign_sequence_steps where step_type = 'email' order by step_order")
+        enrolments = _rows(connection, "select * from campaign_leads")
+    order: defaultdict[str, list[str]] = defaultdict(list)
+    for step in steps:
+        order[str(step["campaign_id"])].append(str(step["id"]))
+    mail: defaultdict[tuple[str, str], dict[str, list[bool]]] = defaultdict(dict)
+    for row in frame.dropna(subset=["campaign_id", "lead_id"]).itertuples():
+        if row.step_id in order[row.campaign_id]:
+            seen = mail[row.campaign_id, row.lead_id].setdefault(row.step_id, [False, False])
+            seen[0] |= bool(row.delivered)
+            seen[1] |= bool(row.opened_tracked)
+    waiting = {}
+    for e in enrolments:
+        is_open = e["completed"] is None and e["status"] in ("enrolled", "active", "paused")
+        due = e["next_due"]
+        waiting[str(e["campaign_id"]), str(e["lead_id"])] = is_open and (due is None or due > as_of)  # type: ignore[operator]
+    found: defaultdict[tuple[object, ...], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for campaign, lead in waiting.keys() | mail.keys():
+        got = mail.get((campaign, lead), {})
+        furthest = max((order[campaign].index(step) + 1 for step in got), default=0)
+        for place, step in enumerate(order[campaign], start=1):
+            if place <= furthest or not waiting.get((campaign, lead), False):
+                found[campaign, step][0] += 1
+            if step in got:
+                found[campaign, step][1] += 1
+                found[campaign, step][2] += got[step][0]
+                found[campaign, step][3] += got[step][1]
+    return {key: tuple(values) for key, values in found.items()}
+
+
+def comparison(frame: pd.DataFrame, counter: str) -> dict[tuple[object, ...], float | None]:
+    """p of the two-proportion test of a counter over delivered, for each pair of campaigns of a tenant."""
+    found: dict[tuple[object, ...], float | None] = {}
+    sums = frame.dropna(subset=["campaign_id"]).groupby(["tenant_id", "campaign_id"])[COUNTERS].sum()
+    for (tenant, a), first in sums.iterrows():  # type: ignore[misc]
+        for (other, b), second in sums.iterrows():  # type: ignore[misc]
+            if tenant != other or a >= b:
+                continue
+            n, m = first.delivered, second.delivered
+            pooled = (first[counter] + second[counter]) / (n + m) if n + m else 0
+            spread = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)) if n and m else 0
+            z = (first[counter] / n - second[counter] / m) / spread if spread else None
+            found[a, b] = None if z is None else math.erfc(abs(z) / math.sqrt(2))
+    return found
+
+
+def _delay(message: Mapping[str, object], when: object) -> float | None:
+    return None if when is None else (when - message["sent"]).total_seconds()  # type: ignore[operator]
 
 
 def _happened(opens: list[Event], clicks: list[Event], answer: object) -> list[tuple[object, ...]]:

@@ -75,6 +75,7 @@ def claimed(
     with _building(url, wait_seconds) as connection:
         if full_refresh:
             connection.execute(blocks("build")["touch_all"])
+        _touch_by_rules(connection)
         _touch_by_time(connection, clock, recompute_days)
         build = uuid.uuid4()
         count = 0 if part else connection.execute(blocks("build")["claim"], {"build": build}).rowcount
@@ -173,6 +174,14 @@ def _touch_by_time(connection: psycopg.Connection, clock: datetime, recompute_da
         connection.execute(blocks("build")["touch_days"], {"from_day": day - timedelta(days=recompute_days)})
 
 
+def _touch_by_rules(connection: psycopg.Connection) -> None:
+    """Touches everything when the rules are not those of the last build: history is decided anew, once."""
+    if not _value(connection, "is_built") or not _value(connection, "has_state"):
+        return
+    if _value(connection, "built_rules") != dbt.rules():
+        connection.execute(blocks("build")["touch_all_for_rules"])
+
+
 def _months_before(day: date, months: int) -> date:
     """First day of the month so many months earlier."""
     years, month = divmod(day.year * 12 + day.month - 1 - months, 12)
@@ -188,11 +197,13 @@ def _is_new_project(connection: psycopg.Connection) -> bool:
 
 def _remember_project(connection: psycopg.Connection) -> None:
     fingerprint = dbt.fingerprint()
+    rules = dbt.rules()
     if not _value(connection, "has_state"):
         connection.execute(blocks("build")["make_state"])
-    if _value(connection, "built_fingerprint") != fingerprint:
+    if _value(connection, "built_fingerprint") != fingerprint or _value(connection, "built_rules") != rules:
+        connection.execute(blocks("build")["add_rules_to_state"])
         connection.execute(blocks("build")["forget_state"])
-        connection.execute(blocks("build")["remember_state"], {"fingerprint": fingerprint})
+        connection.execute(blocks("build")["remember_state"], {"fingerprint": fingerprint, "rules": rules})
 
 
 def _target(home: Path, url: str) -> Path:

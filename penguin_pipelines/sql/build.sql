@@ -43,6 +43,12 @@ select to_regclass('intermediate.int_messages') is not null;
 -- A rebuild is a slice like any other: it stays until a build has covered it.
 insert into ops.touched_slices (kind, cause) values ('all', 'full refresh');
 
+-- name: touch_all_for_rules
+-- Other rules decide otherwise about every row, also of long ago. Once, however often a build of it fails.
+insert into ops.touched_slices (kind, cause)
+select 'all', 'rules'
+where not exists (select from ops.touched_slices where kind = 'all');
+
 -- name: touch_silent_messages
 -- Messages without any sign for so long that no bounce will come: they count as delivered from now on.
 insert into ops.touched_slices
@@ -140,11 +146,19 @@ delete from ops.touched_slices where build_id = %(build)s;
 
 -- name: make_state
 -- Which version of the project was built last; dbt's own role owns it.
-create table if not exists intermediate.built_project (fingerprint text not null, built timestamptz not null);
+create table if not exists intermediate.built_project (fingerprint text not null, rules text, built timestamptz not null);
+
+-- name: add_rules_to_state
+-- A state of before rules were remembered.
+alter table intermediate.built_project add column if not exists rules text;
 
 -- name: has_state
 -- Whether that is known at all.
 select to_regclass('intermediate.built_project') is not null;
+
+-- name: built_rules
+-- The rules that were built last; null when a state of before they were remembered.
+select to_jsonb(p) ->> 'rules' from intermediate.built_project as p order by p.built desc limit 1;
 
 -- name: built_fingerprint
 -- The version that was built last.
@@ -156,4 +170,4 @@ delete from intermediate.built_project;
 
 -- name: remember_state
 -- The version that was just built.
-insert into intermediate.built_project (fingerprint, built) values (%(fingerprint)s, now());
+insert into intermediate.built_project (fingerprint, rules, built) values (%(fingerprint)s, %(rules)s, now());

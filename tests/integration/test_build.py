@@ -73,7 +73,8 @@ select pg_temp.u('sub' || i), pg_temp.u('t' || i), pg_temp.u('starter'), 'active
   interval '9 days', %(now)s + interval '20 days', %(now)s - interval '100 days' from generate_series(1,
   2) i;
 insert into raw_content.email_messages (storage_key, tenant_id, email_account_id, campaign_id,
-  sequence_step_id, lead_id, to_email, to_email_domain, direction, message_type, is_warmup, sent, delivered, open_count, click_count)
+  sequence_step_id, lead_id, to_email, to_email_domain, direction, message_type, is_warmup, sent, delivered,
+  open_count, click_count)
 select 'm' || n, pg_temp.u('t' || i), pg_temp.u('m' || i || (n %% 4 + 1)), case when n %% 5 > 0 then
   pg_temp.u('k' || i || (n %% 2 + 1)) end,
   case when n %% 5 > 1 then pg_temp.u('s' || i || (n %% 2 + 1) || (n %% 3 %% 2 + 1)) end,
@@ -338,6 +339,43 @@ def test_a_tenant_sees_its_own_rows_only_and_an_edited_query_takes_effect(
         assert connection.execute(
             "select pg_typeof(activity_date)::text from tenant.campaign_performance limit 1"
         ).fetchone() == ("text",)
+
+
+def test_a_changed_threshold_recomputes_everything_once(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "dbt_project"
+    shutil.copytree(dbt.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    monkeypatch.setattr(dbt, "PROJECT", project)
+    warehouse.build()
+    assert not warehouse.build().started_dbt
+    hot = "select count(*) filter (where is_counted), min(rule_version) from intermediate.int_engagement_events"
+    ((counted, version),) = warehouse.rows(hot)
+    assert counted > 0 and version == 1
+
+    # A view that changes is no rule: dbt runs, and no row is computed again.
+    view = project / "models" / "marts" / "campaigns" / "campaign_performance.sql"
+    view.write_text(view.read_text() + "-- edited\n")
+    assert warehouse.build().claimed == 0
+
+    settings = project / "dbt_project.yml"
+    settings.write_text(settings.read_text().replace("engagement_rule_version: 1", "engagement_rule_version: 2"))
+    agents = project / "seeds" / "known_agents.csv"
+    agents.write_text(agents.read_text() + "Thunderbird,contains,scanner\n")
+    # A build that fails has not recomputed anything; the next one still does, and it waits as one slice, not two.
+    with warehouse.connect("pm_loader") as connection:
+        connection.execute("alter table raw_content.email_replies rename column is_auto_reply to auto")
+    with pytest.raises(BuildFailed):
+        warehouse.build()
+    with warehouse.connect("pm_loader") as connection:
+        connection.execute("alter table raw_content.email_replies rename column auto to is_auto_reply")
+    assert warehouse.build().claimed == 1
+    assert warehouse.rows(hot) == [(0, 2)]
+    assert warehouse.rows("select sum(opened_tracked), sum(opened_machine) > 0 from marts.campaign_analytics") == [
+        (0, True)
+    ]
+    assert warehouse.rows("select count(*) from marts.campaign_engagement_hourly where opens > 0") == [(0,)]
+    assert not warehouse.build().started_dbt
 
 
 def test_a_failed_build_consumes_nothing(warehouse: Warehouse) -> None:

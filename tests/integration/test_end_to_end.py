@@ -33,6 +33,19 @@ HOURS = """
 select tenant_id::text, campaign_id::text, event_hour, device_type, mail_client, opens, clicks, replies
 from marts.campaign_engagement_hourly
 """
+SEND_HOURS = ["tenant_id", "campaign_id", "activity_date", "send_hour"]
+PROVIDER_DAYS = ["tenant_id", "mailbox_id", "activity_date", "provider"]
+DELAYS = """
+select tenant_id::text, campaign_id::text, step_id::text, activity_date, kind, delay_class, messages
+from intermediate.int_response_times
+"""
+EXPOSURE = """
+select campaign_id::text, step_id::text, leads_exposed, leads_sent, leads_delivered, leads_opened
+from marts.sequence_step_exposure
+"""
+COMPARISON = """
+select campaign_a::text, campaign_b::text, p_value::float from marts.campaign_comparison where measure = 'open_rate'
+"""
 SUPPRESSED = """
 select tenant_id::text, storage_key, reason, suppressed from marts.suppression where source = 'event'
 """
@@ -50,9 +63,10 @@ def _load(tiers: Mapping[str, str]) -> list[Loaded]:
 
 def _facts(olap_url: str, mart: str, keys: list[str] | None = None) -> dict[tuple[object, ...], tuple[int, ...]]:
     keys, counters = keys or FACTS[mart], recount.COUNTERS
+    relation = mart if "." in mart else f"marts.{mart}"
     shown = [f"{k}::text" if k.endswith("_id") else k for k in keys]
     with psycopg.connect(olap_url) as connection:
-        rows = connection.execute(f"select {', '.join([*shown, *counters])} from marts.{mart}").fetchall()  # type: ignore[call-overload]
+        rows = connection.execute(f"select {', '.join([*shown, *counters])} from {relation}").fetchall()  # type: ignore[call-overload]
     return {tuple(r[: len(keys)]): tuple(r[len(keys) :]) for r in rows if any(r[len(keys) :])}
 
 
@@ -63,6 +77,17 @@ def _assert_recount_agrees(tiers: Mapping[str, str], as_of: datetime) -> None:
         assert _facts(tiers["olap"], mart) == recount.totals(messages, keys), mart
     assert _keyed(tiers["olap"], LEADS, 3) == recount.leads(messages)
     assert _keyed(tiers["olap"], HOURS, 5) == recount.hours(messages)
+    assert _facts(tiers["olap"], "intermediate.int_send_hours", SEND_HOURS) == recount.totals(messages, SEND_HOURS)
+    assert _facts(tiers["olap"], "intermediate.int_provider_days", PROVIDER_DAYS) == recount.totals(
+        messages, PROVIDER_DAYS
+    )
+    assert {key: n for key, (n,) in _keyed(tiers["olap"], DELAYS, 6).items()} == recount.delays(messages)
+    ((data_as_of,),) = _keyed(tiers["olap"], "select min(source_read) from ops.bookmarks", 1)
+    assert _keyed(tiers["olap"], EXPOSURE, 2) == recount.exposure(tiers["oltp"], messages, data_as_of)  # type: ignore[arg-type]
+    pairs = {key: p for key, (p,) in _keyed(tiers["olap"], COMPARISON, 2).items()}
+    counted = recount.comparison(messages, "opened_tracked")
+    assert pairs.keys() == counted.keys() and len(pairs) > 0
+    assert all(p == pytest.approx(counted[key], abs=1e-6) for key, p in pairs.items())
     causes = recount.suppressed(tiers["content"], messages)
     assert {reason for reason, _ in causes.values()} >= {"hard_bounce", "unsubscribe", "spam_complaint"}
     assert _keyed(tiers["olap"], SUPPRESSED, 2) == causes
