@@ -4,17 +4,25 @@
 
 
 {% macro touched_days_only(alias) -%}
-    (
-        ({{ alias }}.tenant_id, {{ alias }}.activity_date) in (select t.tenant_id, t.activity_date from {{ ref('int_touched_messages') }} as t)
-        or {{ everything_is_touched() }}
-    )
+    {{ touched_only(alias, ['tenant_id', 'activity_date']) }}
 {%- endmacro %}
 
 {% macro touched_messages_only(alias) -%}
-    (
-        ({{ alias }}.tenant_id, {{ alias }}.storage_key) in (select t.tenant_id, t.storage_key from {{ ref('int_touched_messages') }} as t)
-        or {{ everything_is_touched() }}
-    )
+    {{ touched_only(alias, ['tenant_id', 'storage_key']) }}
+{%- endmacro %}
+
+{# Decided before the query is written, not by an OR inside it, which would read the whole table whatever was touched. #}
+{% macro touched_only(alias, keys) -%}
+    {%- if everything_is_touched_now() -%}
+    true
+    {%- else -%}
+    ({% for key in keys %}{{ alias }}.{{ key }}{{ ', ' if not loop.last }}{% endfor %})
+    in (select {% for key in keys %}t.{{ key }}{{ ', ' if not loop.last }}{% endfor %} from {{ ref('int_touched_messages') }} as t)
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro everything_is_touched_now() -%}
+    {{ return(run_query('select ' ~ everything_is_touched()).columns[0].values()[0] if execute else false) }}
 {%- endmacro %}
 
 {# The names of the counters of `a` that differ from those of `b`, as a condition. #}
@@ -36,7 +44,8 @@
         {%- set where = '(tenant_id, campaign_id, event_hour) in (select tenant_id, campaign_id, event_hour from intermediate.int_touched_hours)' -%}
     {%- endif -%}
     {%- if where and execute -%}
-        (select * from {{ relation }} where {{ where }}{% if where.startswith('(tenant_id') %} or {{ everything_is_touched() }}{% endif %}) as dbt_subquery
+        {%- if where.startswith('(tenant_id') and everything_is_touched_now() -%}{%- set where = 'true' -%}{%- endif -%}
+        (select * from {{ relation }} where {{ where }}) as dbt_subquery
     {%- else -%}
         {{ relation }}
     {%- endif -%}

@@ -1,18 +1,10 @@
 -- Fails if a lead's counters differ from those of its messages.
-with touched as (
-
-    select distinct t.tenant_id, t.campaign_id, t.lead_id
-    from {{ ref('int_touched_messages') }} as t
-    where t.campaign_id is not null and t.lead_id is not null
-
-),
-
-messages as (
+with messages as (
 
     select m.tenant_id, m.campaign_id, m.lead_id, {{ message_counters('m') }}
     from {{ ref('int_messages') }} as m
     where m.campaign_id is not null and m.lead_id is not null and not m.is_warmup
-        and ((m.tenant_id, m.campaign_id, m.lead_id) in (select touched.tenant_id, touched.campaign_id, touched.lead_id from touched) or {{ everything_is_touched() }})
+        and {{ touched_only('m', ['tenant_id', 'lead_id', 'campaign_id']) }}
     group by m.tenant_id, m.campaign_id, m.lead_id
 
 ),
@@ -21,7 +13,7 @@ leads as (
 
     select f.*
     from {{ ref('lead_analytics') }} as f
-    where (f.tenant_id, f.campaign_id, f.lead_id) in (select touched.tenant_id, touched.campaign_id, touched.lead_id from touched) or {{ everything_is_touched() }}
+    where {{ touched_only('f', ['tenant_id', 'lead_id', 'campaign_id']) }}
 
 )
 

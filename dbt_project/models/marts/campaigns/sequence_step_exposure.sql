@@ -1,8 +1,9 @@
 {{ config(materialized='view', grants={'select': ['pm_analyst', 'pm_staff']}) }}
 
 -- The funnel by lead, each step against the leads that could have reached it: whoever still waits for an earlier step or for
--- this one is left out of its denominator, so recent enrolments do not make late steps look bad.
-with steps as (
+-- this one is left out of its denominator, so recent enrolments do not make late steps look bad. What is used twice is not
+-- materialized: a condition on the tenant or campaign then reaches the tables.
+with steps as not materialized (
 
     select
         tenant_id, campaign_id, step_id, step_order, template_name,
@@ -12,7 +13,7 @@ with steps as (
 
 ),
 
-mailed as (
+mailed as not materialized (
 
     select
         m.tenant_id, m.campaign_id, m.lead_id, steps.position,
