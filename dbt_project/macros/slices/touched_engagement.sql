@@ -8,13 +8,11 @@
     {%- set facts = earlier('marts', 'lead_analytics') -%}
     {%- if facts is not none %}
     union
-    {# A slice names the campaign of an enrolment; only the leads whose state differs are due. #}
-    select f.tenant_id, f.campaign_id, f.lead_id
-    from {{ facts }} as f
-    inner join ({{ touched_enrolments() }}) as e on f.tenant_id = e.tenant_id and f.campaign_id = e.entity_id
-    left join {{ ref('stg_oltp__campaign_leads') }} as enrolment
-        on f.tenant_id = enrolment.tenant_id and f.campaign_id = enrolment.campaign_id and f.lead_id = enrolment.lead_id
-    where f.status is distinct from enrolment.status
+    {# A slice names the campaign of an enrolment. Rows that changed, or were found deleted, were loaded with their slice. #}
+    select e.tenant_id, e.campaign_id, e.lead_id
+    from {{ source('oltp', 'campaign_leads') }} as e
+    inner join ({{ touched_campaign_leads() }}) as c on e.tenant_id = c.tenant_id and e.campaign_id = c.campaign_id
+    where e._loaded >= (select min(s.touched) from {{ slices() }} as s where s.cause = 'oltp.campaign_leads')
     union
     select f.tenant_id, f.campaign_id, f.lead_id
     from {{ facts }} as f
