@@ -319,7 +319,8 @@ def test_a_tenant_sees_its_own_rows_only_and_an_edited_query_takes_effect(
                 with warehouse.connect(role) as connection:
                     connection.execute(f"set local app.current_tenant_id = '{tenant}'")  # type: ignore[call-overload]
                     seen = connection.execute(f"select distinct tenant_id from tenant.{view}").fetchall()  # type: ignore[call-overload]
-                assert seen == [(tenant,)]
+                # A comparison needs two campaigns, and each tenant here has mail of one.
+                assert seen == ([] if view == "campaign_comparison" else [(tenant,)]), view
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         warehouse.rows("select * from marts.campaign_analytics", "pm_tenant")
     assert warehouse.rows("select count(*) from marts.campaign_performance_summary", "pm_analyst") == [(2,)]
