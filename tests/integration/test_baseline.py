@@ -267,7 +267,7 @@ def test_a_large_window_is_read_in_parts_with_a_bookmark_each(tiers: Databases, 
 
     parts: list[int] = []
     done = run(tiers, MESSAGES, between=lambda n: (between(n), parts.append(n))[0])
-    assert len(parts) >= 3 and done.mode == "delta" and done.delivered >= 60
+    assert len(parts) >= 2 and done.mode == "delta" and done.delivered >= 60
     assert_equal(tiers, MESSAGES)
 
 
