@@ -1,14 +1,15 @@
 """The process that runs handlers, one job at a time. It can be killed at any moment: the worker holds all state.
 
-Reads tasks from a datagram socket that it shares with its siblings, so that a slow job holds only itself up, and
-writes frames to a pipe of its own: what it took, how it ended. Standard input brings the configuration; when it ends,
-the worker is gone.
+Reads chunks of tasks from a datagram socket that it shares with its siblings, so that a slow job holds only itself
+up, and writes frames to a pipe of its own: what it took, how it ended, what it gives back. Standard input brings the
+configuration; when it ends, the worker is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import marshal
 import os
 import pickle
 import select
@@ -16,26 +17,32 @@ import signal
 import socket
 import struct
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
-READY, TOOK, ENDED, PROGRESS, BROKEN = range(5)
+READY, TOOK, ENDED, PROGRESS, BROKEN, RETURNED = range(6)
 HEAD = struct.Struct("<IBQ")
 """Length of the body, kind of the frame, number of the task."""
 LARGEST_TASK = 200_000
 _PR_SET_PDEATHSIG = 1
+_SLOW = 0.02
+"""Seconds after which a job is too slow for others to wait behind it."""
 
 
 def frame(kind: int, number: int, body: Any = None) -> bytes:
-    """One message to the worker."""
-    data = b"" if body is None else pickle.dumps(body, protocol=5)
+    """One message to the worker; the body is of the simple types that marshal writes."""
+    data = b"" if body is None else marshal.dumps(body)
     return HEAD.pack(len(data), kind, number) + data
 
 
 def main() -> None:
     """Loads the handlers and runs tasks until the worker is gone."""
     tasks = socket.socket(fileno=int(sys.argv[1]))
-    out = int(sys.argv[2])
+    pipe = _Pipe(int(sys.argv[2]))
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)  # when to stop is for the worker to say
     with contextlib.suppress(OSError, AttributeError):
@@ -43,56 +50,111 @@ def main() -> None:
     config = pickle.load(sys.stdin.buffer)
     sys.path[:] = config["path"]
     try:
-        work = _prepare(config)
+        work = _prepare(config, pipe)
     except BaseException as e:  # noqa: BLE001  # whatever stops a module from loading, the worker has to say it
-        _write(out, frame(BROKEN, 0, str(e) or type(e).__name__))
+        pipe.write(frame(BROKEN, 0, str(e) or type(e).__name__))
         sys.exit(1)
-    _write(out, frame(READY, 0))
+    pipe.write(frame(READY, 0))
+    hand = _Hand(pipe)
     with contextlib.suppress(BrokenPipeError):
-        while (task := _next(tasks)) is not None:
-            work(out, *task)
+        while (chunk := _next(tasks)) is not None:
+            said = b""
+            for task in hand.deal(chunk):
+                # How the last one ended goes with what comes next, in one write, before anything of it runs.
+                pipe.write(said + HEAD.pack(0, TOOK, task[0]))
+                said = work(*task)
+            pipe.write(said)
 
 
-def _prepare(config: dict[str, Any]) -> Callable[..., None]:
+class _Pipe:
+    """The way to the worker; frames of two threads do not mix."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def write(self, data: bytes) -> None:
+        with self._lock:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+
+class _Hand:
+    """The tasks of a chunk. Each is either run or, when the one before it turns out slow, given back."""
+
+    def __init__(self, pipe: _Pipe) -> None:
+        self._pipe = pipe
+        self._todo: deque[Any] = deque()
+        self._begun = 0
+        self._several = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def deal(self, chunk: list[Any]) -> Any:
+        self._todo.extend(chunk)
+        if len(chunk) > 1:
+            self._several.set()
+        with contextlib.suppress(IndexError):  # another thread may take the rest at any moment
+            while True:
+                task = self._todo.popleft()
+                self._begun += 1
+                yield task
+
+    def _watch(self) -> None:
+        while self._several.wait():
+            seen = self._begun
+            time.sleep(_SLOW)
+            if seen == self._begun and self._todo:
+                back = []
+                with contextlib.suppress(IndexError):
+                    while True:
+                        back.append(self._todo.popleft()[0])
+                with contextlib.suppress(BrokenPipeError):
+                    self._pipe.write(frame(RETURNED, 0, back))
+            if not self._todo:
+                self._several.clear()
+                if self._todo:
+                    self._several.set()
+
+
+def _prepare(config: dict[str, Any], pipe: _Pipe) -> Callable[..., bytes]:
     from penguin_pipelines.lib.queue import handlers
-    from penguin_pipelines.lib.queue.model import failure_of, utc_now
+    from penguin_pipelines.lib.queue.model import failure_of
 
     handlers.load(config["modules"])
     connections = handlers.Connections(config["urls"])
 
-    def work(out: int, number: int, job: Any, payload: str) -> None:
-        _write(out, HEAD.pack(0, TOOK, number))
-        started = utc_now()
+    def work(number: int, payload: str, id_: bytes, tenant: bytes | None, user: bytes | None, *about: Any) -> bytes:
+        started = time.time()
 
         def report(percentage: int, message: str | None) -> None:
-            _write(out, frame(PROGRESS, number, (percentage, message)))
+            pipe.write(frame(PROGRESS, number, (int(percentage), None if message is None else f"{message}")))
 
-        context = handlers.Context(**job, connections=connections, report=report)
+        queue, type_, correlation_id, attempt, most = about
+        context = handlers.Context(
+            UUID(bytes=id_), queue, type_, tenant and UUID(bytes=tenant), user and UUID(bytes=user), correlation_id,
+            attempt, most, connections, report,
+        )  # fmt: skip
         result = failure = None
         try:
-            result = handlers.call(context.type, payload, context)
+            result = handlers.call(type_, payload, context)
         except BaseException as e:  # noqa: BLE001  # SystemExit of a handler is a failure of its job like any other
-            failure = failure_of(e)
-        _write(out, frame(ENDED, number, (started, utc_now(), result, failure)))
+            failed = failure_of(e)
+            failure = (failed.error_class, failed.message, failed.terminal, dict(failed.details))
+        return frame(ENDED, number, (started, time.time(), result, failure))
 
     return work
 
 
 def _next(tasks: socket.socket) -> Any:
-    """The next task; None when the worker is gone."""
+    """The next chunk of tasks; None when the worker is gone."""
     while True:
         try:
-            return pickle.loads(tasks.recv(LARGEST_TASK + 10_000, socket.MSG_DONTWAIT))
+            return marshal.loads(tasks.recv(LARGEST_TASK + 10_000, socket.MSG_DONTWAIT))
         except BlockingIOError:
             readable, _, _ = select.select([tasks, sys.stdin], [], [])
             if sys.stdin in readable:
                 return None
-
-
-def _write(out: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(out, view) :]
 
 
 if __name__ == "__main__":

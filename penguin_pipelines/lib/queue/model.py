@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -62,9 +62,8 @@ class NewJob:
         return f"{self.tenant_id}:{self.key}" if self.key is not None and self.tenant_id is not None else self.key
 
 
-@dataclass(frozen=True)
-class Leased:
-    """A job that this worker holds for one attempt."""
+class Leased(NamedTuple):
+    """A job that this worker holds for one attempt. A tuple, like Outcome: these are made for every job."""
 
     id: UUID
     queue: str
@@ -91,19 +90,18 @@ class Failure:
     """Try again without waiting: the attempt was cut short from outside."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended: well, with a result as JSON text, or with a failure."""
+class Outcome(NamedTuple):
+    """How an attempt ended: well, with a result as JSON text, or with a failure. Times in seconds since 1970."""
 
     job: Leased
-    started: datetime
-    finished: datetime
+    started: float
+    finished: float
     result: str | None = None
     failure: Failure | None = None
 
     @property
     def milliseconds(self) -> int:
-        return min(int((self.finished - self.started).total_seconds() * 1000), 2**31 - 1)
+        return min(int((self.finished - self.started) * 1000), 2**31 - 1)
 
 
 def lane(priority: int) -> int:

@@ -1,7 +1,7 @@
 """The children of a worker: starts them, hands them tasks, hears from them, kills those that take too long.
 
-All tasks go into one socket that idle children read from; who took what is known from the frames they write. A child
-that dies costs the job it had taken and nothing else. Postgres is not known here; what becomes of a job is for the
+All tasks go into one socket that idle children read from, quick ones several at a time; who took what is known from the
+frames they write. A child that dies costs the job that it was at and nothing else. Postgres is not known here; what becomes of a job is for the
 worker to say.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import marshal
 import os
 import pickle
 import selectors
@@ -23,12 +25,15 @@ from typing import Any, cast
 
 from penguin_pipelines.errors import PenguinError
 from penguin_pipelines.lib.queue import child as protocol
-from penguin_pipelines.lib.queue.model import Failure, Leased, Outcome, utc_now
+from penguin_pipelines.lib.queue.model import Failure, Leased, Outcome
 
 _READ = 262_144
 _STARTS_IN = 60.0
-_TOLD = ("id", "queue", "type", "tenant_id", "user_id", "correlation_id", "attempt", "max_attempts")
-"""What a handler gets to know of its job, beside the payload."""
+_CHUNK = 32
+_CHUNK_SECONDS = 0.005
+"""A chunk holds what usually runs within this time."""
+_CHUNK_TEXT = 16_384
+_VANISHED_AFTER = 10.0
 
 
 @dataclass
@@ -38,8 +43,16 @@ class _Child:
     buffer: bytearray = field(default_factory=bytearray)
     ready: bool = False
     job: int | None = None
+    behind: list[int] = field(default_factory=list)
+    """Tasks of its chunk that it has not begun."""
     since: float = field(default_factory=time.monotonic)
     killed: Failure | None = None
+
+
+def _task(number: int, job: Leased) -> tuple[Any, ...]:
+    tenant, user = job.tenant_id, job.user_id
+    ids = (job.id.bytes, tenant and tenant.bytes, user and user.bytes)
+    return (number, job.payload, *ids, job.queue, job.type, job.correlation_id, job.attempt, job.max_attempts)
 
 
 class Pool:
@@ -57,6 +70,13 @@ class Pool:
         self._jobs: dict[int, Leased] = {}
         self._taken: dict[int, float] = {}
         self._waiting: deque[int] = deque()
+        self._sent: dict[int, list[int]] = {}
+        """Chunks that no child is known to have taken, by the number of their first task, in the order of sending."""
+        self._usual = 1.0
+        self._suspects: set[int] = set()
+        self._suspected = 0.0
+        self._waits_to_send = False
+        self._closing = False
         self._next = 0
         self.progress: dict[Any, tuple[int, str | None]] = {}
         self._early: list[Outcome] = []
@@ -108,12 +128,11 @@ class Pool:
         self._send()
 
     def _send(self) -> None:
-        while self._waiting:
-            number = self._waiting[0]
-            job = self._jobs[number]
-            about = {name: getattr(job, name) for name in _TOLD}
+        while self._waiting and not self._closing:
+            chunk = self._chunk()
+            tasks = [_task(number, self._jobs[number]) for number in chunk]
             try:
-                self._inlet.send(pickle.dumps((number, about, job.payload), protocol=5))
+                self._inlet.send(marshal.dumps(tasks))
             except BlockingIOError:
                 break
             except OSError as e:
@@ -121,26 +140,45 @@ class Pool:
                     break
                 if e.errno != errno.EMSGSIZE:
                     raise
-                message = (
-                    f"The payload has {len(job.payload):,} bytes; at most {protocol.LARGEST_TASK:,} reach a handler."
-                )
-                self._early.append(self._outcome(number, None, Failure("UndecodablePayload", message, True, {})))
-            self._waiting.popleft()
-        wanted, known = bool(self._waiting), self._inlet in self.selector.get_map()
-        if wanted and not known:
-            self.selector.register(self._inlet, selectors.EVENT_WRITE, None)
-        elif known and not wanted:
-            self.selector.unregister(self._inlet)
+                size = len(self._jobs[chunk[0]].payload)
+                message = f"The payload has {size:,} bytes; at most {protocol.LARGEST_TASK:,} reach a handler."
+                self._waiting.popleft()
+                self._early.append(self._outcome(chunk[0], None, Failure("UndecodablePayload", message, True, {})))
+                continue
+            for _ in chunk:
+                self._waiting.popleft()
+            self._sent[chunk[0]] = chunk
+        wanted = bool(self._waiting) and not self._closing
+        if wanted != self._waits_to_send:
+            self._waits_to_send = wanted
+            if wanted:
+                self.selector.register(self._inlet, selectors.EVENT_WRITE, None)
+            else:
+                self.selector.unregister(self._inlet)
+
+    def _chunk(self) -> list[int]:
+        """The next tasks for one child: as many quick ones as are over in a moment, not more than its share."""
+        share = -(-len(self._waiting) // self._size)
+        most = min(_CHUNK, share, max(1, int(_CHUNK_SECONDS / self._usual)))
+        chunk: list[int] = []
+        size = 0
+        for number in itertools.islice(self._waiting, most):
+            size += len(self._jobs[number].payload)
+            if chunk and size > _CHUNK_TEXT:
+                break
+            chunk.append(number)
+        return chunk
 
     def _outcome(self, number: int, told: tuple[Any, ...] | None, failure: Failure | None = None) -> Outcome:
         job = self._jobs.pop(number)
         self.progress.pop(job.id, None)
         began = self._taken.pop(number, None)
         if told is not None:
-            return Outcome(job, *told)
-        finished = utc_now()
-        started = finished if began is None else type(finished).fromtimestamp(began, finished.tzinfo)
-        return Outcome(job, started, finished, failure=failure)
+            started, finished, result, failed = told
+            self._usual += 0.1 * (finished - started - self._usual) + 1e-6
+            return Outcome(job, started, finished, result, failed and Failure(*failed))
+        finished = time.time()
+        return Outcome(job, finished if began is None else began, finished, failure=failure)
 
     def poll(self, seconds: float) -> list[Outcome]:
         """What ended, within `seconds`. Other files of the selector wake it too."""
@@ -149,8 +187,10 @@ class Pool:
         for key, _ in ready:
             if isinstance(key.data, _Child):
                 ended.extend(self._hear(key.data))
-        self._send()
         self._kill_overdue()
+        if self._suspects:
+            self._find_vanished()
+        self._send()
         return ended
 
     def _hear(self, child: _Child) -> Iterator[Outcome]:
@@ -173,11 +213,16 @@ class Pool:
             length, kind, number = head.unpack_from(child.buffer, at)
             if size - at < head.size + length:
                 break
-            body = pickle.loads(memoryview(child.buffer)[at + head.size : at + head.size + length]) if length else None
+            body = marshal.loads(memoryview(child.buffer)[at + head.size : at + head.size + length]) if length else None
             at += head.size + length
             if kind == protocol.TOOK:
+                if number in self._sent:
+                    child.behind = self._sent.pop(number)
+                child.behind.remove(number)
                 child.job, child.since = number, time.monotonic()
                 self._taken[number] = time.time()
+            elif kind == protocol.RETURNED:
+                self._take_back(child, cast("list[int]", body))
             elif kind == protocol.ENDED:
                 child.job = None
                 yield self._outcome(number, body)
@@ -188,6 +233,37 @@ class Pool:
             elif kind == protocol.BROKEN:
                 raise PenguinError(f"The handlers cannot be loaded: {body}")
         del child.buffer[:at]
+
+    def _take_back(self, child: _Child, numbers: Sequence[int]) -> None:
+        """Tasks that a child will not begin; others get them first."""
+        back = set(numbers)
+        # The frame may come before the one that says who has the chunk.
+        for chunk in (child.behind, *self._sent.values()):
+            if not back.isdisjoint(chunk):
+                chunk[:] = [number for number in chunk if number not in back]
+        self._waiting.extendleft(reversed([number for number in numbers if number in self._jobs]))
+
+    def _recall(self) -> list[int]:
+        """Takes tasks back that no child has received."""
+        back: list[int] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                tasks = marshal.loads(self._outlet.recv(protocol.LARGEST_TASK + 10_000, socket.MSG_DONTWAIT))
+                self._sent.pop(tasks[0][0])
+                back += [task[0] for task in tasks]
+        return back
+
+    def _suspect(self) -> None:
+        """After a child died between jobs: it may have received a chunk and not have said so. What the others received
+        they say at once, so a chunk that is neither in the socket nor taken some seconds later went with the dead."""
+        self._waiting.extendleft(reversed(self._recall()))
+        self._suspects, self._suspected = set(self._sent), time.monotonic()
+
+    def _find_vanished(self) -> None:
+        if time.monotonic() - self._suspected > _VANISHED_AFTER:
+            for first in self._suspects & self._sent.keys():
+                self._waiting.extendleft(reversed(self._sent.pop(first)))
+            self._suspects.clear()
 
     def _bury(self, child: _Child) -> Iterator[Outcome]:
         """Takes leave of a dead child, says what it died of, and starts another."""
@@ -204,6 +280,9 @@ class Pool:
             died = f"signal {-code}" if code < 0 else f"exit code {code}"
             message = f"The process that ran the job ended with {died}."
             yield self._outcome(child.job, None, child.killed or Failure("ProcessDied", message, False, {"code": code}))
+        else:
+            self._suspect()
+        self._waiting.extendleft(reversed(child.behind))
         self.start()
 
     def _kill_overdue(self) -> None:
@@ -235,16 +314,11 @@ class Pool:
             self._jobs.pop(number)
 
     def retract(self) -> list[Leased]:
-        """Takes back every job that no child has taken."""
-        back = list(self._waiting)
+        """Takes back every job that no child has taken, for good: nothing more is given to children."""
+        back = [*self._waiting, *self._recall()]
         self._waiting.clear()
-        while True:
-            try:
-                back.append(pickle.loads(self._outlet.recv(protocol.LARGEST_TASK + 10_000, socket.MSG_DONTWAIT))[0])
-            except BlockingIOError:
-                break
-        if self._inlet in self.selector.get_map():
-            self.selector.unregister(self._inlet)
+        self._closing = True
+        self._send()
         return [self._jobs.pop(number) for number in back if number in self._jobs]
 
     def stop(self) -> list[Leased]:

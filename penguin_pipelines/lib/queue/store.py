@@ -99,7 +99,7 @@ class Store:
             connection.execute(blocks("queue")["lock_claim"], values)
             cursor = connection.execute(blocks("queue")["claim"], values, binary=True)
         rows: list[Any] = cursor.fetchall()
-        jobs = [Leased(*row, token=token) for row in rows]
+        jobs = [Leased(*row, token) for row in rows]
         if jobs:
             tenants = {job.tenant_id or NOBODY for job in jobs}
             # Served in a circle that begins after the last one; the furthest along the circle was the last.
@@ -189,13 +189,13 @@ def _array(items: Iterable[object]) -> str:
 
 
 def _leases(jobs: Sequence[Leased]) -> dict[str, Any]:
-    return {"ids": _array(j.id for j in jobs), "tokens": _array(j.token for j in jobs)}
+    return {"ids": _array([j.id.hex for j in jobs]), "tokens": _array([j.token.hex for j in jobs])}
 
 
 def _columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return _leases([o.job for o in outcomes]) | {
-        "started": _array(o.started.timestamp() for o in outcomes),
-        "finished": _array(o.finished.timestamp() for o in outcomes),
+        "started": _array(o.started for o in outcomes),
+        "finished": _array(o.finished for o in outcomes),
         "milliseconds": _array(o.milliseconds for o in outcomes),
     }
 

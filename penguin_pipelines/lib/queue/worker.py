@@ -26,7 +26,7 @@ from penguin_pipelines.errors import ConnectionFailed, PenguinError, UnknownName
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.queue.claimer import Claimer
 from penguin_pipelines.lib.queue.hints import Hints
-from penguin_pipelines.lib.queue.model import Outcome
+from penguin_pipelines.lib.queue.model import Leased, Outcome
 from penguin_pipelines.lib.queue.pool import Pool
 from penguin_pipelines.lib.queue.store import Store
 from penguin_pipelines.lib.sql import blocks
@@ -211,13 +211,18 @@ class Worker:
 
     def _finish(self) -> None:
         """Gives back what no child has taken and waits for the rest, for as long as it may."""
+        claimed: Sequence[Leased] = ()
         with contextlib.suppress(*_LOST):
-            self._store.release([*self._pool.retract(), *self._claimer.close()])
+            claimed = self._claimer.close()
         deadline = time.monotonic() + self._options.grace
-        while len(self._pool) and time.monotonic() < deadline:
-            self._settle(self._pool.poll(0.2))
+        while True:
             with contextlib.suppress(*_LOST):
+                self._store.release([*claimed, *self._pool.retract()])
+                claimed = ()
                 self._look_after()
+            if not len(self._pool) or time.monotonic() >= deadline:
+                break
+            self._settle(self._pool.poll(0.2))
 
     def _listen(self) -> None:
         """Waits for hints while there is room for what they promise."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -12,14 +13,14 @@ from queue_support import QUEUE, Tested, attempts, tenant, tested_fixture  # noq
 
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.queue import operate
-from penguin_pipelines.lib.queue.model import Failure, Leased, NewJob, Outcome, utc_now
+from penguin_pipelines.lib.queue.model import Failure, Leased, NewJob, Outcome
 from penguin_pipelines.lib.queue.store import Store, Turn
 
 pytestmark = pytest.mark.every_postgres
 
 
 def ended(jobs: Sequence[Leased], failure: Failure | None = None) -> list[Outcome]:
-    return [Outcome(job, utc_now(), utc_now(), None, failure) for job in jobs]
+    return [Outcome(job, time.time(), time.time(), None, failure) for job in jobs]
 
 
 def claim(tested: Tested, batch: int = 100) -> list[Leased]:
@@ -334,7 +335,7 @@ def test_a_result_that_cannot_be_stored_fails_its_job_alone(tested: Tested) -> N
     good, bad = tested.add(), tested.add()
     store: Store = tested.store()
     jobs = {job.id: job for job in store.claim(QUEUE, 2, Turn())}
-    now = utc_now()
+    now = time.time()
     store.complete([Outcome(jobs[good], now, now, "{}"), Outcome(jobs[bad], now, now, '{"text": "a\\u0000"}')])
     store.close()
     assert (tested.status(good), tested.status(bad)) == ("completed", "failed")
