@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import redis
@@ -23,14 +22,13 @@ from penguin_pipelines.lib.queue.model import HIGH, LOW, NORMAL, lane
 log = logging.getLogger(__name__)
 
 LONGEST_LIST = 10_000
-"""More hints than this wake nobody sooner; a list that no worker empties must not fill the memory."""
+"""More hints than this wake nobody sooner; a list that no worker empties must not fill the memory. It is cut when it is a thousand over."""
 _SUFFIX = {HIGH: ":high", NORMAL: "", LOW: ":low"}
 _PAUSE = 1.0
 _AT_ONCE = 1_000
 
 
-@dataclass(frozen=True)
-class Hint:
+class Hint(NamedTuple):
     """That a job is due."""
 
     queue: str
@@ -66,18 +64,18 @@ class Hints:
     def push(self, hints: Iterable[Hint]) -> bool:
         """Tells workers of due jobs; False when Redis did not take it."""
         lists: dict[str, list[str]] = {}
-        for hint in hints:
-            lists.setdefault(f"queue:{hint.queue}{_SUFFIX[lane(hint.priority)]}", []).append(str(hint.id))
+        for queue, priority, id_ in hints:
+            ids = lists.setdefault(f"queue:{queue}{_SUFFIX[lane(priority)]}", [])
+            if len(ids) < _AT_ONCE:
+                ids.append(str(id_))
         if not lists:
             return True
         if not self.usable or self._client is None:
             return False
         try:
-            with self._client.pipeline(transaction=False) as pipe:
-                for key, ids in lists.items():
-                    pipe.lpush(key, *ids[:_AT_ONCE])
-                    pipe.ltrim(key, 0, LONGEST_LIST - 1)
-                pipe.execute()
+            for key, ids in lists.items():
+                if cast("int", self._client.lpush(key, *ids)) > LONGEST_LIST + _AT_ONCE:
+                    self._client.ltrim(key, 0, LONGEST_LIST - 1)
         except redis.RedisError as e:
             self._failed(e)
             return False

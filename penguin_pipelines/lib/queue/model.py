@@ -116,6 +116,9 @@ def new_id() -> UUID:
     return UUID(int=stamp | 0x7 << 76 | (noise >> 68) << 64 | 0b10 << 62 | noise & (1 << 62) - 1)
 
 
+_as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=str).encode
+
+
 def checked(job: NewJob) -> str:
     """The payload as JSON text. Raises JobRefused for what the tables would not hold or no handler should get."""
     name = f"Job {job.type!r} for queue {job.queue!r}"
@@ -126,12 +129,12 @@ def checked(job: NewJob) -> str:
     for moment in (job.run, job.expires):
         if moment is not None and moment.tzinfo is None:
             raise JobRefused(f"{name} has a time without a zone ({moment}); give it one, for example UTC.")
-    limits = {"type": (job.type, 100), "key": (job.stored_key, 255), "correlation_id": (job.correlation_id, 255)}
-    for field, (value, longest) in limits.items():
+    limits = (("type", job.type, 100), ("key", job.stored_key, 255), ("correlation_id", job.correlation_id, 255))
+    for field, value, longest in limits:
         if value is not None and (len(value) > longest or "\0" in value):
             raise JobRefused(f"{name}: {field} must have at most {longest} characters and no NUL.")
     try:
-        text = json.dumps(job.payload, separators=(",", ":"), allow_nan=False, default=str)
+        text = _as_json(job.payload)
     except (TypeError, ValueError) as e:
         raise JobRefused(f"{name} has a payload that is not JSON: {e}.") from None
     if len(text) > LARGEST_PAYLOAD:
