@@ -193,7 +193,8 @@ ended as (
   update jobs as j
   set status = case when h.dead then 'failed' else 'queued' end,
     failed = case when h.dead then now() end,
-    run = case when h.dead then j.run else now() + make_interval(secs => h.delay) end,
+    -- A job that was cut short keeps its place; behind a backlog it would wait a second time.
+    run = case when h.dead or h.at_once then j.run else now() + make_interval(secs => h.delay) end,
     last_error_message = h.message, error_details = h.details || jsonb_build_object('class', h.class),
     lease_token = null, heartbeat = null, worker_id = null
   from held as h

@@ -132,8 +132,8 @@ def _prepare(config: dict[str, Any], pipe: _Pipe) -> Callable[..., bytes]:
 
         queue, type_, correlation_id, attempt, most = about
         context = handlers.Context(
-            UUID(bytes=id_), queue, type_, tenant and UUID(bytes=tenant), user and UUID(bytes=user), correlation_id,
-            attempt, most, connections, report,
+            UUID(bytes=id_), queue, type_, UUID(bytes=tenant) if tenant else None, UUID(bytes=user) if user else None,
+            correlation_id, attempt, most, connections, report,
         )  # fmt: skip
         result = failure = None
         try:

@@ -22,7 +22,8 @@ from penguin_pipelines.lib.queue.model import HIGH, LOW, NORMAL, lane
 log = logging.getLogger(__name__)
 
 LONGEST_LIST = 10_000
-"""More hints than this wake nobody sooner; a list that no worker empties must not fill the memory. It is cut when it is a thousand over."""
+"""More hints than this wake nobody sooner; a list that no worker empties must not fill the memory. It is cut to this
+when it is a thousand over."""
 _SUFFIX = {HIGH: ":high", NORMAL: "", LOW: ":low"}
 _PAUSE = 1.0
 _AT_ONCE = 1_000

@@ -1,8 +1,8 @@
 """The children of a worker: starts them, hands them tasks, hears from them, kills those that take too long.
 
-All tasks go into one socket that idle children read from, quick ones several at a time; who took what is known from the
-frames they write. A child that dies costs the job that it was at and nothing else. Postgres is not known here; what becomes of a job is for the
-worker to say.
+All tasks go into one socket that idle children read from, quick ones several at a time; who took what is known from
+the frames they write. A child that dies costs the job that it was at and nothing else. Postgres is not known here;
+what becomes of a job is for the worker to say.
 """
 
 from __future__ import annotations

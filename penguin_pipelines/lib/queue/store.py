@@ -99,7 +99,7 @@ class Store:
             connection.execute(blocks("queue")["lock_claim"], values)
             cursor = connection.execute(blocks("queue")["claim"], values, binary=True)
         rows: list[Any] = cursor.fetchall()
-        jobs = [Leased(*row, token) for row in rows]
+        jobs = [Leased._make((*row, token)) for row in rows]
         if jobs:
             tenants = {job.tenant_id or NOBODY for job in jobs}
             # Served in a circle that begins after the last one; the furthest along the circle was the last.

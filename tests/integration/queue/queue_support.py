@@ -140,12 +140,13 @@ def tested_fixture(tiers: Any, redis_url: str) -> Iterator[Tested]:
 
 
 @contextlib.contextmanager
-def command(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def command(*arguments: str, env: dict[str, str], quiet: bool = False) -> Iterator[subprocess.Popen[str]]:
     """`penguin queue ...` in a process of its own; killed at the end if it still runs."""
     code = "from penguin_pipelines.cli_queue import queue_app; queue_app()"
     here = str(Path(__file__).parent)
     full = {**os.environ, **env, "PYTHONPATH": here}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    to = subprocess.DEVNULL if quiet else subprocess.PIPE
+    pipes: dict[str, Any] = {"stdout": to, "stderr": to, "text": True}
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], env=full, start_new_session=True, **pipes)
     try:
         yield process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from queue_support import QUEUE, Tested, attempts, tenant, tested_fixture  # noq
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.queue import operate
 from penguin_pipelines.lib.queue.model import Failure, Leased, NewJob, Outcome
-from penguin_pipelines.lib.queue.store import Store, Turn
+from penguin_pipelines.lib.queue.store import Store, Swept, Turn
 
 pytestmark = pytest.mark.every_postgres
 
@@ -274,6 +275,37 @@ def test_one_sweeper_at_a_time(tested: Tested) -> None:
         store = tested.store()
         assert store.sweep(60, 20) is None
         store.close()
+
+
+def test_a_job_whose_worker_died_keeps_its_place(tested: Tested) -> None:
+    id_ = tested.add()
+    claim(tested)
+    tested.change("update jobs set heartbeat = now() - interval '61 seconds'")
+    behind = tested.add()
+    store = tested.store()
+    store.sweep(60, 20)
+    store.close()
+    assert order(tested) == [id_, behind]
+
+
+def test_two_sweeps_at_once_restart_a_job_once(tested: Tested) -> None:
+    id_ = tested.add()
+    claim(tested)
+    tested.change("update jobs set heartbeat = now() - interval '61 seconds'")
+    found: list[Swept | None] = []
+
+    def sweep() -> None:
+        store = tested.store()
+        found.append(store.sweep(60, 20))
+        store.close()
+
+    threads = [threading.Thread(target=sweep) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(swept.restarted for swept in found if swept) == 1
+    assert [row[:3] for row in attempts(tested.connection, id_)] == [(1, "retry", "LeaseLost")]
 
 
 def test_replay_makes_one_new_job_however_often(tested: Tested) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,8 +25,10 @@ from queue_support import (
 )
 
 from penguin_pipelines.errors import PenguinError, UnknownName
+from penguin_pipelines.lib.queue import child as protocol
+from penguin_pipelines.lib.queue import pool
 from penguin_pipelines.lib.queue.model import NewJob
-from penguin_pipelines.lib.queue.producer import Producer
+from penguin_pipelines.lib.queue.producer import Producer, enqueue
 from penguin_pipelines.lib.queue.worker import Options, Worker
 
 MODULE = ("--handlers", "queue_handlers")
@@ -106,6 +110,51 @@ def test_a_slow_job_does_not_hold_up_the_quick_ones_behind_it(tested: Tested) ->
         assert tested.status(slow) == "processing"
 
 
+def test_a_job_that_turns_out_slow_gives_back_those_that_came_with_it(tested: Tested) -> None:
+    with tested.working(concurrency=2, grace=0):
+        tested.producer.enqueue_many(NewJob(QUEUE, "noop", {}) for _ in range(300))
+        eventually(lambda: tested.count("completed") == 300, "quick jobs are handed out several at a time")
+        jobs = [NewJob(QUEUE, "effect", {"n": n}) for n in range(60)]
+        tested.producer.enqueue_many([*jobs[:20], NewJob(QUEUE, "sleep", {"seconds": 600}, key="slow"), *jobs[20:]])
+        eventually(lambda: len(effects(tested)) == 60, "the other process ran what lay behind the slow one")
+        assert tested.one("select status from jobs where idempotency_key = 'slow'") == "processing"
+        eventually(lambda: tested.count("completed") == 360, "and each ended")
+    assert effects(tested) == list(range(60))
+    assert tested.count("queued") == 1, "the slow one was given back"
+
+
+def test_a_job_that_exits_costs_none_of_those_that_came_with_it(tested: Tested) -> None:
+    tested.change("update job_queues set backoff_base_seconds = 0 where name = %s", QUEUE)
+    with tested.working(concurrency=1):
+        tested.producer.enqueue_many(NewJob(QUEUE, "noop", {}) for _ in range(300))
+        eventually(lambda: tested.count("completed") == 300, "quick jobs are handed out several at a time")
+        jobs = [NewJob(QUEUE, "effect", {"n": n}) for n in range(40)]
+        tested.producer.enqueue_many([*jobs[:10], NewJob(QUEUE, "exit", {}, max_attempts=2), *jobs[10:]])
+        eventually(lambda: tested.count("completed") == 340 and tested.count("failed") == 1, "all ended")
+    assert effects(tested) == list(range(40))
+    tries = "select context ->> 'error_class', count(*) from job_logs where status <> 'success' group by 1"
+    assert tested.rows(tries) == [("ProcessDied", 2)]
+
+
+def test_what_a_process_had_received_when_it_died_is_given_out_again(
+    tested: Tested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_VANISHED_AFTER", 0.3)
+    with tested.working(concurrency=1) as worker:
+        children = worker._pool
+        eventually(lambda: children.ready, "the process is ready")
+        (child,) = children._children
+        os.kill(child.process.pid, signal.SIGSTOP)
+        tested.add("effect", {"n": 1})
+        # What a process does that dies between receiving a job and saying so.
+        eventually(lambda: select.select([children._outlet], [], [], 0)[0], "the job is on its way")
+        children._outlet.recv(protocol.LARGEST_TASK)
+        child.process.kill()
+        eventually(lambda: tested.count("completed") == 1, "the next process ran it")
+    assert effects(tested) == [1]
+    assert [row[1] for row in tested.rows("select attempt_number, status from job_logs")] == ["success"]
+
+
 def test_progress_and_heartbeat_are_written_while_a_job_runs(tested: Tested) -> None:
     id_ = tested.add("sleep", {"seconds": 3})
     with tested.working(lease=2.0, sweep=0.5):
@@ -132,6 +181,36 @@ def test_redis_erased_and_stopped_while_jobs_run_costs_nothing(tested: Tested, o
         eventually(lambda: tested.count("completed") == 521, "and with it again")
     producer.close()
     assert effects(tested) == list(range(521))
+
+
+def test_jobs_without_a_hint_are_found_by_polling(tested: Tested) -> None:
+    with tested.working():
+        eventually(lambda: tested.producer.hints.wait([QUEUE], 1, 1000) is None, "no hint is left")
+        with tested.producer.transaction() as connection:
+            enqueue(connection, [NewJob(QUEUE, "effect", {"n": 1})])
+        eventually(lambda: tested.count("completed") == 1, "a poll found it")
+    assert effects(tested) == [1]
+
+
+def test_a_hint_without_a_job_wakes_nobody_for_long(tested: Tested) -> None:
+    with contextlib.suppress(KeyError), tested.producer.transaction() as connection:
+        made = enqueue(connection, [NewJob(QUEUE, "effect", {"n": 1})])
+        tested.producer.announce(made * 50)
+        raise KeyError("the caller's transaction is rolled back")
+    with tested.working():
+        eventually(lambda: tested.producer.hints.depth(QUEUE) == 0, "the hints were taken")
+        after = tested.add("effect", {"n": 2})
+        eventually(lambda: tested.status(after) == "completed", "what came later ran")
+    assert effects(tested) == [2]
+    assert tested.one("select count(*) from job_logs") == 1
+
+
+def test_a_hint_that_was_popped_by_a_worker_that_died_is_not_missed(tested: Tested) -> None:
+    job = tested.add("effect", {"n": 1})
+    tested.producer.hints.wait([QUEUE], 1, 1000)
+    with tested.working():
+        eventually(lambda: tested.status(job) == "completed", "another worker ran it")
+    assert effects(tested) == [1]
 
 
 def test_a_killed_workers_jobs_restart_and_each_ends(tested: Tested, env: dict[str, str]) -> None:
