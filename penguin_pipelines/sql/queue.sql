@@ -193,8 +193,8 @@ ended as (
   update jobs as j
   set status = case when h.dead then 'failed' else 'queued' end,
     failed = case when h.dead then now() end,
-    -- A job that was cut short keeps its place; behind a backlog it would wait a second time.
-    run = case when h.dead or h.at_once then j.run else now() + make_interval(secs => h.delay) end,
+    -- A job that was cut short goes ahead of those of its time; behind a backlog it would wait a second time.
+    run = case when h.dead then j.run when h.at_once then j.run - interval '1 millisecond' else now() + make_interval(secs => h.delay) end,
     last_error_message = h.message, error_details = h.details || jsonb_build_object('class', h.class),
     lease_token = null, heartbeat = null, worker_id = null
   from held as h
@@ -245,6 +245,10 @@ set heartbeat = now(), progress_percentage = coalesce(g.percentage, j.progress_p
 from unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(percentages)s::integer[], %(messages)s::text[]) as g(id, token, percentage, message)
 where j.id = g.id and j.lease_token = g.token
 returning j.id
+
+-- name: bound_sweep
+-- A worker that freezes while it sweeps loses its turn.
+select set_config('idle_in_transaction_session_timeout', %(frozen)s, true)
 
 -- name: lock_sweep
 -- One sweeper at a time; the others skip their turn.

@@ -33,6 +33,7 @@ _PLANS = (
     "set enable_mergejoin = off",
     "set enable_sort = off",
 )
+_FROZEN = "10s"
 NOBODY = UUID(int=0)
 """Stands for the tenant of platform jobs where tenants take turns."""
 
@@ -159,7 +160,7 @@ class Store:
         """Restarts or buries what dead workers left, expires, and finds what became due; None when another one does."""
         connection = self._connection
         with connection.transaction():
-            if self._run("lock_sweep") != [(True,)]:
+            if not self._turn_to_sweep():
                 return None
             lost, now = self._run("lost", {"lease": lease}), utc_now()
             ended = self._bury(lost, now) if lost else []
@@ -168,6 +169,11 @@ class Store:
             due = [Hint(queue, priority, id_) for id_, queue, priority in self._run("became_due", {"seconds": since})]
         dead = sum(1 for row in ended if row[1])
         return Swept(len(ended) - dead, dead, expired, reclaimed, due)
+
+    def _turn_to_sweep(self) -> bool:
+        """Whether this transaction is the one that sweeps; a worker that freezes in it loses the turn."""
+        self._run("bound_sweep", {"frozen": _FROZEN})
+        return self._run("lock_sweep") == [(True,)]
 
     def _bury(self, lost: Sequence[Any], now: datetime) -> list[Any]:
         failures = [Failure(row[3], row[4], row[3] == "AttemptsUsed", {}, at_once=True) for row in lost]

@@ -33,7 +33,7 @@ from penguin_pipelines.lib.sql import blocks
 
 log = logging.getLogger(__name__)
 
-_LOST = (psycopg.OperationalError, ConnectionFailed)
+_LOST = (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout, ConnectionFailed)
 
 
 @dataclass(frozen=True)

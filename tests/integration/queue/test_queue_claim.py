@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
-from queue_support import QUEUE, Tested, attempts, tenant, tested_fixture  # noqa: F401
+from queue_support import QUEUE, Tested, attempts, eventually, tenant, tested_fixture  # noqa: F401
 
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.queue import operate
+from penguin_pipelines.lib.queue import store as queue_store
 from penguin_pipelines.lib.queue.model import Failure, Leased, NewJob, Outcome
 from penguin_pipelines.lib.queue.store import Store, Swept, Turn
 
@@ -277,15 +279,26 @@ def test_one_sweeper_at_a_time(tested: Tested) -> None:
         store.close()
 
 
-def test_a_job_whose_worker_died_keeps_its_place(tested: Tested) -> None:
-    id_ = tested.add()
-    claim(tested)
-    tested.change("update jobs set heartbeat = now() - interval '61 seconds'")
-    behind = tested.add()
+def test_a_job_whose_worker_died_goes_ahead_of_those_enqueued_with_it(tested: Tested) -> None:
+    tested.producer.enqueue_many([NewJob(QUEUE, "noop", {})] * 50)
+    (first,) = claim(tested, 1)
+    tested.change("update jobs set heartbeat = now() - interval '61 seconds' where status = 'processing'")
     store = tested.store()
     store.sweep(60, 20)
     store.close()
-    assert order(tested) == [id_, behind]
+    assert claim(tested, 1)[0].id == first.id
+
+
+def test_a_sweeper_that_freezes_does_not_keep_its_turn(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_store, "_FROZEN", "100ms")
+    frozen, other = tested.store(), tested.store()
+    with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout), frozen._connection.transaction():
+        assert frozen._turn_to_sweep()
+        assert other.sweep(60, 20) is None
+        eventually(lambda: other.sweep(60, 20), "the other one sweeps")
+        frozen._connection.execute("select 1")
+    frozen.close()
+    other.close()
 
 
 def test_two_sweeps_at_once_restart_a_job_once(tested: Tested) -> None:
