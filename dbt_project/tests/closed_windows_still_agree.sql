@@ -1,20 +1,30 @@
-{{ config(severity='warn') }}
-
--- Warns if late events changed the mail of a window after it was frozen. Reported, never re-billed.
+-- Fails if a closed window with its corrections is not what is counted now: a late event that nobody posted.
 with recent as (
 
     select
-        w.id, w.tenant_id, w.emails_sent,
+        w.id, w.tenant_id, w.period_start, w.period_end, w.emails_sent,
         {{ utc_date('w.period_start') }} as first_day, {{ utc_date('w.period_end') }} as end_day
     from {{ ref('billing_analytics') }} as w
-    where w.is_final and w.period_end > {{ as_of() }} - interval '70 days'
-        and w.tenant_id in (select t.tenant_id from {{ ref('int_touched_messages') }} as t)
+    where w.is_final and {{ utc_date('w.period_start') }} >= {{ online_from() }}
+        and (w.tenant_id in (select t.tenant_id from {{ ref('int_touched_messages') }} as t) or {{ everything_is_touched() }})
+
+),
+
+corrected as (
+
+    select recent.*, recent.emails_sent + coalesce((
+        select sum(c.delta)
+        from {{ ref('billing_corrections') }} as c
+        where c.tenant_id = recent.tenant_id and c.period_start = recent.period_start
+            and c.period_end = recent.period_end and c.counter = 'emails_sent'
+    ), 0) as reported
+    from recent
 
 )
 
-select recent.tenant_id, recent.first_day, recent.emails_sent, sum(f.sent) as counted
-from recent
-inner join {{ ref('mailbox_analytics') }} as f
-    on recent.tenant_id = f.tenant_id and f.activity_date >= recent.first_day and f.activity_date < recent.end_day
-group by recent.id, recent.tenant_id, recent.first_day, recent.emails_sent
-having sum(f.sent) <> recent.emails_sent
+select corrected.tenant_id, corrected.first_day, corrected.emails_sent, corrected.reported, coalesce(sum(f.sent), 0) as counted
+from corrected
+left join {{ ref('mailbox_analytics') }} as f
+    on corrected.tenant_id = f.tenant_id and f.activity_date >= corrected.first_day and f.activity_date < corrected.end_day
+group by corrected.id, corrected.tenant_id, corrected.first_day, corrected.emails_sent, corrected.reported
+having coalesce(sum(f.sent), 0) <> corrected.reported

@@ -170,6 +170,8 @@ def _touch_by_time(connection: psycopg.Connection, clock: datetime, recompute_da
     }
     for block in ("touch_silent_messages", "touch_final_days", "touch_windows", "touch_infrastructure_day"):
         connection.execute(blocks("build")[block], values)
+    if _value(connection, "has_calendar"):
+        connection.execute(blocks("build")["touch_new_day"], {"day": day})
     if recompute_days:
         connection.execute(blocks("build")["touch_days"], {"from_day": day - timedelta(days=recompute_days)})
 

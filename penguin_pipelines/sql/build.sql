@@ -136,6 +136,17 @@ from (
 where not exists (
   select from ops.touched_slices as s where s.kind = 'entity' and s.cause = 'time.window' and s.tenant_id = d.tenant_id);
 
+-- name: has_calendar
+-- Whether the days that views count by exist; a warehouse of an earlier version gets them with its next build.
+select to_regclass('intermediate.int_calendar_days') is not null;
+
+-- name: touch_new_day
+-- A day has begun that the views over days do not have yet: once a day they grow although nothing changed.
+insert into ops.touched_slices (kind, cause)
+select 'entity', 'time.day'
+where (select max(day) from intermediate.int_calendar_days) < %(day)s
+  and not exists (select from ops.touched_slices where kind = 'entity' and cause = 'time.day');
+
 -- name: claim
 -- Takes everything that waits, also what a build that died had taken.
 update ops.touched_slices set build_id = %(build)s where build_id is distinct from %(build)s;

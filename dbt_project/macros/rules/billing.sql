@@ -31,3 +31,18 @@
     inner join ({{ touched_tenants() }}) as t on w.tenant_id = t.tenant_id
     where not w.is_final
 {%- endmacro %}
+
+{# Revenue counts while a contract is paid for: active, or past_due before it is suspended. #}
+{% macro paid_cents(status, cents) -%}
+    case when {{ status }} in ('active', 'past_due') then {{ cents }} else 0 end
+{%- endmacro %}
+
+{# Monthly price in cents of a contract by the price list; null for a custom price. #}
+{% macro list_price(billing_interval, plans) -%}
+    case {{ billing_interval }} when 'year' then {{ plans }}.price_yearly / 12.0 else {{ plans }}.price_monthly end
+{%- endmacro %}
+
+{# Where the daily cost of servers and addresses stands. #}
+{% macro infrastructure_costs() -%}
+    marts.infrastructure_analytics
+{%- endmacro %}

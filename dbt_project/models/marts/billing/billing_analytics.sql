@@ -45,14 +45,16 @@ contracts as (
 
 addons as (
 
+    -- Those of its time: bought before the end of the window, and not given back before it.
     select
-        tenant_id,
-        subscription_id,
-        sum(quantity) filter (where addon_type = 'extra_emails') as extra_emails,
-        sum(round(100 * quantity * price_monthly)) as cents
-    from {{ ref('stg_oltp__subscription_addons') }}
-    where is_active
-    group by tenant_id, subscription_id
+        windows.id,
+        sum(a.quantity) filter (where a.addon_type = 'extra_emails') as extra_emails,
+        sum(round(100 * a.quantity * a.price_monthly)) as cents
+    from windows
+    inner join {{ ref('stg_oltp__subscription_addons') }} as a
+        on windows.tenant_id = a.tenant_id and windows.subscription_id = a.subscription_id
+    where a.created < windows.period_end and (a.is_active or a.updated >= windows.period_end)
+    group by windows.id
 
 ),
 
@@ -152,14 +154,10 @@ select
     plans.max_warmups as limit_warmups,
     plans.max_storage_gb as limit_storage_gb,
     -- The price of its time for a window that is over; a custom plan has only what Stripe books.
-    (case
-        when coalesce(contracts.status, '') not in ('active', 'past_due') then 0
+    ({{ paid_cents('contracts.status', "case
         when not windows.is_open and contracts.booked_mrr_cents is not null then contracts.booked_mrr_cents
-        else coalesce(
-            case contracts.billing_interval when 'year' then plans.price_yearly / 12.0 else plans.price_monthly end
-            + coalesce(addons.cents, 0),
-            contracts.booked_mrr_cents, 0)
-    end)::bigint as mrr_cents,
+        else coalesce(" ~ list_price('contracts.billing_interval', 'plans') ~ " + coalesce(addons.cents, 0), contracts.booked_mrr_cents, 0)
+    end") }})::bigint as mrr_cents,
     contracts.status as subscription_status,
     windows.period_start,
     windows.period_end,
@@ -167,7 +165,7 @@ select
 from windows
 inner join contracts on windows.id = contracts.id
 left join {{ ref('stg_oltp__plans') }} as plans on contracts.plan_id = plans.plan_id
-left join addons on windows.tenant_id = addons.tenant_id and windows.subscription_id = addons.subscription_id
+left join addons on windows.id = addons.id
 left join emails on windows.id = emails.id
 left join mailboxes on windows.id = mailboxes.id
 left join domains on windows.id = domains.id

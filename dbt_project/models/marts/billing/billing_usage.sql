@@ -16,10 +16,9 @@ with usage as (
         {{ usage_of('leads', 'leads_used', 'limit_leads') }},
         {{ usage_of('warmups', 'warmups_active', 'limit_warmups') }},
         {{ usage_of('storage', 'storage_bytes_used', '(limit_storage_gb * 1073741824::bigint)') }},
+        {{ overage_mode('plan_slug') }} as overage_mode,
         mrr_cents,
-        is_final,
-        extract(epoch from least(now(), period_end) - period_start) / 86400 as elapsed_days,
-        extract(epoch from period_end - period_start) / 86400 as window_days
+        is_final
     from {{ ref('billing_analytics') }}
 
 ),
@@ -49,15 +48,18 @@ select
     {{ name }}_over,
     {%- endfor %}
     highest_percent,
-    case
-        when highest_percent >= 100 then 'reached'
-        when highest_percent >= 95 then 'urgent'
-        when highest_percent >= 90 then 'warning'
-        when highest_percent >= 80 then 'notice'
-    end as alert_level,
-    -- From day 3: earlier the projection says more about the day than about the month.
-    case when elapsed_days >= 2 then round(emails_used / elapsed_days * window_days)::bigint end as projected_emails,
-    coalesce(ceil(emails_over / 10000.0) * 1000, 0)::bigint as overage_cents,
+    {{ alert_level('highest_percent') }} as alert_level,
+    -- Earlier than its third day the projection says more about the day than about the month.
+    {{ projected('emails_used', 'period_start', 'period_end', 'now()') }} as projected_emails,
+    overage_mode,
+    coalesce(case when overage_mode = 'auto_add' then {{ overage_price('emails_over') }} end, 0)::bigint as overage_cents,
+    coalesce(case when overage_mode = 'approve' then {{ overage_price('emails_over') }} end, 0)::bigint as overage_awaiting_cents,
+    (
+        select round(sum(i.ip_cost + i.vps_cost) / nullif(sum(i.delivered), 0), 6)
+        from {{ infrastructure_costs() }} as i
+        where i.tenant_id = levels.tenant_id
+            and i.activity_date >= {{ utc_date('levels.period_start') }} and i.activity_date < {{ utc_date('levels.period_end') }}
+    ) as cost_per_email,
     mrr_cents,
     is_final
 from levels
