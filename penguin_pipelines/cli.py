@@ -263,10 +263,46 @@ def build(
     full_refresh: Annotated[
         bool, typer.Option("--full-refresh", help="Rebuild everything; readers keep the old figures meanwhile.")
     ] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Only show which figures changed models, or those of --select, would move.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --diff: print JSON for programs.")] = False,
 ) -> None:
     """Run dbt once over what was touched, outside the UI."""
     settings, endpoints = _ready()
+    if diff:
+        _show_diff(settings, endpoints, select, as_json=as_json)
+        return
     _build(settings, endpoints, select=select, full_refresh=full_refresh)
+
+
+def _show_diff(settings: Settings, endpoints: Endpoints, select: str | None, *, as_json: bool) -> None:
+    """Prints what a dry run found; writes nothing."""
+    from dataclasses import asdict
+
+    from penguin_pipelines.lib.build_diff import diff
+
+    with working() as report:
+        found = diff(endpoints.urls["olap"], home=settings.home, select=select, report=report)
+    if as_json:
+        print_json(asdict(found))
+        return
+    moved = [(t.name, t.rows_before, t.rows_after, t.added, t.removed, t.changed) for t in found.tables]
+    if moved:
+        print_table(["mart", "rows before", "rows after", "added", "removed", "changed"], moved)
+    for table in found.tables:
+        columns = [(c.name, c.rows, c.before, c.after) for c in table.columns]
+        print_table(["column", "rows", "sum before", "sum after"], columns, f"\n{table.name}")
+        movers = [(c.name, *m["key"].values(), m["before"], m["after"]) for c in table.columns for m in c.movers]
+        if movers:
+            print_table(["column", *table.columns[0].movers[0]["key"], "before", "after"], movers)
+    about = f"{len(found.changed_models)} models changed, {len(found.compared)} marts compared"
+    say(f"{about}: {len(moved)} would move." if found.changed_models else "No model changed since the last build.")
+    for what, names in (("new", found.new), ("gone", found.gone)):
+        if names:
+            say(f"{what.capitalize()}: {', '.join(names)}.")
+    if found.slices_waiting and found.changed_models:
+        say(f"{found.slices_waiting} changes of the sources wait to be built; some differences may be theirs.")
 
 
 def _build(settings: Settings, endpoints: Endpoints, *, select: str | None = None, full_refresh: bool = False) -> None:
@@ -355,6 +391,58 @@ def sql(
         print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
     else:
         print_table(answer.columns, answer.rows)
+
+
+@app.command()
+def explain(
+    fact: Annotated[str, typer.Argument(help="Fact table, for example campaign_analytics.")],
+    key: Annotated[str, typer.Option(help="The row: tenant_id=...,campaign_id=...,activity_date=...")],
+    since: Annotated[
+        str | None, typer.Option(help="Moment to compare with, for example 2026-03-01T08:00; a day ago by default.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many single events to list.", min=0)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Why a figure is what it is: the events and corrections behind one fact row since a moment."""
+    from penguin_pipelines.lib import explain as explains
+
+    _, endpoints = _ready()
+    named = explains.parse_key(fact, key)
+    found = explains.explain(endpoints.urls["olap"], fact, named, since=_moment(since), limit=limit)
+    if as_json:
+        print_json(vars(found))
+        return
+    if found.counters:
+        counted = [(n, c["before"], c["after"], c["delta"]) for n, c in found.counters.items()]
+        print_table(["counter", "before", "after", "delta"], counted, f"{fact} since {found.since:%Y-%m-%d %H:%M} UTC")
+    for title, rows in (
+        ("What arrived since", found.causes),
+        ("One by one", found.events),
+        ("All events behind it", found.all_events),
+        ("Corrections of closed windows", found.corrections),
+    ):
+        if rows:
+            print_table(list(rows[0]), [row.values() for row in rows], f"\n{title}")
+    if not found.causes:
+        say("Nothing of this row has arrived since.")
+    if not found.is_exact:
+        say("Some of it was rewritten or withdrawn since; `before` tells what is not kept by its times.")
+    if found.slices_waiting:
+        say(f"{found.slices_waiting} changes of this tenant wait to be built: penguin build")
+    if found.unexplained:
+        names = ", ".join(found.unexplained)
+        say(f"The mart holds something else for {names}; see docs/runbooks/figures-look-wrong.md.")
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time stamp of the command line; without a zone it is UTC."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise PenguinError(f"{text!r} is no time stamp; write it like 2026-03-01T08:00.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """An independent recount of revenue and usage windows, straight from the source tables, in plain loops.
 
-It shares no code and no SQL with the warehouse, only the written rules: the price of the day while a contract is active or
-past due, summed over the contracts of a tenant; what happens at midnight belongs to the day that begins; windows of one
-month on the day of the month of current_period_start. Not here: the comparison (test_billing.py).
+It shares no code and no SQL with the warehouse, only the written rules: the price of the day while a contract is active
+or past due, summed over the contracts of a tenant; what happens at midnight belongs to the day that begins; windows of
+one month on the day of the month of current_period_start. Not here: the comparison (test_billing.py).
 """
 
 from __future__ import annotations
@@ -117,6 +117,6 @@ def _midnight(day: date) -> datetime:
 
 
 def _rows(url: str, query: str) -> list[dict[str, Any]]:
-    with psycopg.connect(url, row_factory=dict_row) as connection:
-        connection.execute("set time zone 'UTC'")
-        return connection.execute(query).fetchall()  # type: ignore[call-overload]
+    with psycopg.connect(url) as connection, connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute("set time zone 'UTC'")
+        return cursor.execute(query).fetchall()  # type: ignore[call-overload]

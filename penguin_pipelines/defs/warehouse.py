@@ -4,6 +4,7 @@ Which slices wait, and what time itself touches, lib/build.py knows: where nothi
 The models are in dbt_project; the manifest is made before, by `penguin manifest`, never while this loads.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -64,6 +65,27 @@ def _layer(props: Mapping[str, Any]) -> str:
     return props["fqn"][1] if props["resource_type"] == "model" else props["schema"]
 
 
+def _exposures(path: Path) -> list[dg.AssetSpec]:
+    """Who reads the marts: each exposure of dbt as an asset that nothing here makes, below what it reads."""
+    manifest = json.loads(path.read_text())
+    translator = Translator()
+    return [
+        dg.AssetSpec(
+            ["exposures", exposure["name"]],
+            deps=[
+                translator.get_asset_key(manifest["nodes"][node])
+                for node in exposure["depends_on"]["nodes"]
+                if node in manifest["nodes"]
+            ],
+            description=exposure["description"],
+            owners=OWNERS,
+            group_name="operations",
+            kinds={exposure["type"]},
+        )
+        for exposure in manifest["exposures"].values()
+    ]
+
+
 class Rebuild(dg.Config):
     """What a run of the warehouse builds beside what changes touched."""
 
@@ -81,6 +103,9 @@ def _require_current_manifest() -> None:
     stamp = dbt.MANIFEST.with_suffix(".sha256")
     if not stamp.exists() or stamp.read_text() != dbt.fingerprint():
         raise BuildFailed("The dbt project is newer than its manifest; make it anew with: penguin manifest")
+
+
+exposures = _exposures(_manifest())
 
 
 @dbt_assets(

@@ -10,7 +10,7 @@ import json
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from penguin_pipelines.errors import BuildFailed, Busy, mask
 from penguin_pipelines.lib import db, dbt
-from penguin_pipelines.lib.sql import blocks
+from penguin_pipelines.lib.sql import blocks, compose
 from penguin_pipelines.settings import child_environment
 
 BUILD_LOCK = 7_201_118
@@ -72,7 +73,7 @@ def claimed(
     commit. `as_of` is the one clock of the build; `home` is the folder for dbt's working files.
     """
     clock = as_of or datetime.now(UTC)
-    with _building(url, wait_seconds) as connection:
+    with building(url, wait_seconds) as connection:
         if full_refresh:
             connection.execute(blocks("build")["touch_all"])
         _touch_by_rules(connection)
@@ -80,13 +81,13 @@ def claimed(
         build = uuid.uuid4()
         count = 0 if part else connection.execute(blocks("build")["claim"], {"build": build}).rowcount
         due = bool(count or part or _is_new_project(connection))
-        target = _target(home, url)
+        target = target_folder(home, url)
         target.mkdir(parents=True, exist_ok=True)
-        yield Claim(count, due, _environment(url, clock, None if part else build, threads), target)
+        yield Claim(count, due, environment(url, clock, None if part else build, threads), target)
         if due and not part:
             with connection.transaction():
                 connection.execute(blocks("build")["consume"], {"build": build})
-                _remember_project(connection)
+                _remember_project(connection, clock, target)
 
 
 def run(
@@ -121,8 +122,8 @@ def run(
 
 
 @contextmanager
-def _building(url: str, wait_seconds: float) -> Iterator[psycopg.Connection]:
-    """A connection that holds the build lock of the warehouse, with nothing of a dead build left beside it."""
+def building(url: str, wait_seconds: float) -> Iterator[psycopg.Connection]:
+    """A connection that holds the build lock of the warehouse, with nothing of a dead build or dry run beside it."""
     connection = db.open_connection(url, "olap", autocommit=True)
     try:
         deadline = time.monotonic() + wait_seconds
@@ -136,6 +137,7 @@ def _building(url: str, wait_seconds: float) -> Iterator[psycopg.Connection]:
         _end_orphans(connection)
         connection.execute("set role pm_etl")
         connection.execute(blocks("build")["drop_leftovers"])
+        drop_scratch(connection)
         yield connection
     finally:
         connection.close()
@@ -147,6 +149,12 @@ def _end_orphans(connection: psycopg.Connection) -> None:
         if not _value(connection, "count_orphans", application=APPLICATION):
             return
         time.sleep(0.1)
+
+
+def drop_scratch(connection: psycopg.Connection) -> None:
+    """Removes the schemas of dry runs."""
+    for (name,) in connection.execute(blocks("build")["scratch_schemas"]).fetchall():
+        connection.execute(compose("build", "drop_scratch", schema=sql.Identifier(name)))
 
 
 def _value(connection: psycopg.Connection, block: str, **values: Any) -> Any:
@@ -197,25 +205,31 @@ def _is_new_project(connection: psycopg.Connection) -> bool:
     return not _value(connection, "has_state") or _value(connection, "built_fingerprint") != dbt.fingerprint()
 
 
-def _remember_project(connection: psycopg.Connection) -> None:
+def _remember_project(connection: psycopg.Connection, clock: datetime, target: Path) -> None:
     fingerprint = dbt.fingerprint()
     rules = dbt.rules()
     if not _value(connection, "has_state"):
         connection.execute(blocks("build")["make_state"])
+    manifest = target / "manifest.json"
+    is_new = _value(connection, "built_fingerprint") != fingerprint or not _value(connection, "count_models")
+    if is_new and manifest.exists():
+        models = dbt.model_fingerprints(json.loads(manifest.read_text()))
+        connection.execute(blocks("build")["forget_models"])
+        connection.execute(blocks("build")["remember_models"], {"models": json.dumps(models)})
     if _value(connection, "built_fingerprint") != fingerprint or _value(connection, "built_rules") != rules:
-        connection.execute(blocks("build")["add_rules_to_state"])
         connection.execute(blocks("build")["forget_state"])
         connection.execute(blocks("build")["remember_state"], {"fingerprint": fingerprint, "rules": rules})
+    connection.execute(blocks("build")["remember_clock"], {"as_of": clock})
 
 
-def _target(home: Path, url: str) -> Path:
+def target_folder(home: Path, url: str) -> Path:
     """Working folder of dbt, one for each warehouse: two builds that share one spoil each other's files."""
     parts = conninfo_to_dict(url)
     place = f"{parts.get('host')}:{parts.get('port')}/{parts.get('dbname')}"
     return home / "dbt" / f"{parts.get('dbname')}-{sha256(place.encode()).hexdigest()[:8]}"
 
 
-def _environment(url: str, clock: datetime, build: uuid.UUID | None, threads: int) -> dict[str, str]:
+def environment(url: str, clock: datetime, build: uuid.UUID | None, threads: int) -> dict[str, str]:
     """Connection parts for profiles.yml, and the clock and the build as settings of its sessions."""
     parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     # jit: the planner's guesses about touched rows are low-risk but high-cost; compiling costs more than it saves.
@@ -248,27 +262,27 @@ def _environment(url: str, clock: datetime, build: uuid.UUID | None, threads: in
 
 def _dbt_build(claim: Claim, select: str | None, unit_tests: bool, report: Report) -> None:
     """Runs dbt and tells how far it is; raises BuildFailed with what failed and why."""
-    results = claim.target / "run_results.json"
-    results.unlink(missing_ok=True)
-    args = [
-        "--log-format",
-        "json",
-        "--log-level",
-        "info",
-        "build",
-        "--target-path",
-        str(claim.target),
-        "--log-path",
-        str(claim.target),
-    ]
+    args = ["build"]
     if not unit_tests:
         args += ["--exclude-resource-type", "unit_test"]
     if select:
         # A part reads what was touched as well, so that comes first; tests that need more wait for the whole.
         args += ["--select", *select.split(), "int_touched_messages", "--indirect-selection", "cautious"]
+    run_dbt(args, claim.environment, claim.target, report)
+
+
+def run_dbt(arguments: Sequence[str], environment: Mapping[str, str], target: Path, report: Report) -> None:
+    """Runs one dbt command with its files in `target`; raises BuildFailed with what failed and why."""
+    results = target / "run_results.json"
+    results.unlink(missing_ok=True)
+    folders = ["--target-path", str(target), "--log-path", str(target)]
     said: list[str] = []
     with subprocess.Popen(
-        dbt.dbt_command(args), env=dict(claim.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        dbt.dbt_command(["--log-format", "json", "--log-level", "info", *arguments, *folders]),
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         try:
             for line in process.stdout or ():

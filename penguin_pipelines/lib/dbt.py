@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,10 @@ _STAMP = MANIFEST.with_suffix(".sha256")
 # Nothing runs more seldom than once an hour; a day without a read means that ingestion stands still.
 FRESHNESS = {"warn_after": {"count": 2, "period": "hour"}, "error_after": {"count": 24, "period": "hour"}}
 
+# What of a model's configuration decides its figures; descriptions, tags and groups do not.
+_DECIDING = ("materialized", "incremental_strategy", "unique_key", "frozen_columns", "keep_when", "nullable_keys")
+_VARIABLE = re.compile(r"""\bvar\(\s*['"](\w+)['"]""")
+_CALL = re.compile(r"\b(\w+)\(")
 _COMMENT = re.compile(r"^comment on column (\w+)\.(\w+) is '((?:[^']|'')*)';", re.MULTILINE)
 _GENERATED = "# Generated from penguin_pipelines/tables by `make generate`; edit the stanzas, not this file.\n"
 _ADDED = {
@@ -98,7 +102,7 @@ def ensure_manifest(force: bool = False) -> Path:
         if is_current() and not force:
             return MANIFEST
         wanted = fingerprint()
-        _parse(MANIFEST.parent / "parsing")
+        parse(MANIFEST.parent / "parsing")
         # Replaced in one step: a reader without the lock finds the old manifest or the new one.
         (MANIFEST.parent / "parsing" / "manifest.json").replace(MANIFEST)
         _STAMP.write_text(wanted)
@@ -118,7 +122,8 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def _parse(target: Path) -> None:
+def parse(target: Path) -> None:
+    """Writes the manifest of the project as it is now into a folder; raises BuildFailed with dbt's words."""
     logs = ["--log-path", str(target)]
     try:
         done = subprocess.run(
@@ -139,6 +144,37 @@ def _parse(target: Path) -> None:
             f"The dbt project cannot be parsed: {last_words(done.stdout)}. "
             "See all of it with: dbt parse, in dbt_project."
         )
+
+
+def model_fingerprints(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """One value by model and seed for all that decides its figures: its query, the macros and variables that it uses
+    and how it is kept. What stands upstream is not in it."""
+    values = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"]
+    macros = {m["name"]: m["macro_sql"] for m in manifest["macros"].values() if m["package_name"] == "penguin"}
+    found = {}
+    for node in manifest["nodes"].values():
+        if node["resource_type"] not in ("model", "seed"):
+            continue
+        text = node.get("raw_code") or ""
+        texts = [text, *_macro_texts(macros, text)]
+        used = sorted({name for text in texts for name in _VARIABLE.findall(text)})
+        config = {name: node["config"].get(name) for name in _DECIDING}
+        parts = [texts, [(name, values.get(name)) for name in used], config]
+        if node["resource_type"] == "seed":
+            parts.append(node["checksum"])
+        found[node["name"]] = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return found
+
+
+def _macro_texts(macros: Mapping[str, str], text: str) -> list[str]:
+    """Texts of our macros that a text calls, and of those that these call. Found by name: the manifest that a build
+    leaves lists also what was called on the way, which depends on the data."""
+    waiting, seen = [text], set()
+    while waiting:
+        called = {name for name in _CALL.findall(waiting.pop()) if name in macros} - seen
+        seen |= called
+        waiting += [macros[name] for name in called]
+    return [macros[name] for name in sorted(seen)]
 
 
 def last_words(output: str) -> str:

@@ -156,16 +156,14 @@ update ops.touched_slices set build_id = %(build)s where build_id is distinct fr
 delete from ops.touched_slices where build_id = %(build)s;
 
 -- name: make_state
--- Which version of the project was built last; dbt's own role owns it.
-create table if not exists intermediate.built_project (fingerprint text not null, rules text, built timestamptz not null);
-
--- name: add_rules_to_state
--- A state of before rules were remembered.
-alter table intermediate.built_project add column if not exists rules text;
+-- Which version of the project was built last, by which rules and clock, and each of its models; dbt's own role owns it.
+create table if not exists intermediate.built_project (fingerprint text not null, rules text, as_of timestamptz, built timestamptz not null);
+alter table intermediate.built_project add column if not exists rules text, add column if not exists as_of timestamptz;
+create table if not exists intermediate.built_models (name text primary key, fingerprint text not null);
 
 -- name: has_state
 -- Whether that is known at all.
-select to_regclass('intermediate.built_project') is not null;
+select to_regclass('intermediate.built_project') is not null and to_regclass('intermediate.built_models') is not null;
 
 -- name: built_rules
 -- The rules that were built last; null when a state of before they were remembered.
@@ -182,3 +180,89 @@ delete from intermediate.built_project;
 -- name: remember_state
 -- The version that was just built.
 insert into intermediate.built_project (fingerprint, rules, built) values (%(fingerprint)s, %(rules)s, now());
+
+-- name: remember_clock
+-- The clock of the last whole build: what the figures would be now, had time stood still since.
+update intermediate.built_project set as_of = %(as_of)s;
+
+-- name: built_clock
+-- That clock; null when no build of this version has told.
+select max(as_of) from intermediate.built_project;
+
+-- name: forget_models
+-- They are written anew together.
+delete from intermediate.built_models;
+
+-- name: remember_models
+-- What decides the figures of each model that was built.
+insert into intermediate.built_models (name, fingerprint) select key, value from jsonb_each_text(%(models)s);
+
+-- name: built_models
+-- The same, to compare with the project as it is now.
+select name, fingerprint from intermediate.built_models;
+
+-- name: count_models
+-- Whether they are known.
+select count(*) from intermediate.built_models;
+
+-- name: count_waiting
+-- Changes of the sources that are not built yet.
+select count(*) from ops.touched_slices;
+
+-- name: scratch_schemas
+-- Schemas of dry runs; whoever holds the build lock knows that those of others are left over.
+select nspname from pg_namespace where nspname ~ '^diff_[0-9a-f]{6}_';
+
+-- name: drop_scratch
+-- A schema of a dry run with all that is in it; nothing real stands on it.
+drop schema if exists {schema} cascade;
+
+-- name: make_scratch
+-- A schema of a dry run.
+create schema if not exists {schema};
+
+-- name: copy_table
+-- A table as it is, with its keys and without its partitions, so that a dry run goes on where the last build ended.
+create table {copy} (like {table} including all);
+
+-- name: copy_rows
+-- Its rows.
+insert into {copy} ({columns}) overriding system value select {columns} from {table};
+
+-- name: columns
+-- Columns of a relation, whether they can be written and summed, and whether they are made by the table itself.
+select a.attname, a.attgenerated = '', t.typcategory = 'N', a.attidentity <> ''
+from pg_attribute as a
+join pg_type as t on t.oid = a.atttypid
+where a.attrelid = to_regclass(%(relation)s) and a.attnum > 0 and not a.attisdropped
+order by a.attnum;
+
+-- name: compare
+-- Two versions of a relation side by side, key by key, in one pass.
+select
+  count(*) filter (where o._there), count(*) filter (where n._there),
+  count(*) filter (where o._there is null), count(*) filter (where n._there is null),
+  count(*) filter (where o._there and n._there and ({changed})){figures}
+from (select true as _there, t.* from {old} as t) as o
+full join (select true as _there, t.* from {new} as t) as n on {same};
+
+-- name: compare_column
+-- What the comparison says of one column: rows that differ, sum before, sum after.
+,
+  count(*) filter (where o._there and n._there and o.{column} is distinct from n.{column}), {before}, {after}
+
+-- name: compare_rows
+-- The same for a relation without a key: rows that are in one of them alone.
+select
+  (select count(*) from {old}), (select count(*) from {new}),
+  (select count(*) from (select {columns} from {new} except all select {columns} from {old}) as added),
+  (select count(*) from (select {columns} from {old} except all select {columns} from {new}) as removed);
+
+-- name: movers
+-- The rows in which a column differs most.
+select {keys}, o.{column}, n.{column}
+from (select true as _there, t.* from {old} as t) as o
+full join (select true as _there, t.* from {new} as t) as n on {same}
+where o.{column} is distinct from n.{column}
+order by {distance} desc nulls last, {keys}
+limit %(limit)s;

@@ -53,7 +53,7 @@ def test_every_asset_says_what_it_is_and_whose(graph: dg.AssetGraph) -> None:
 
 
 def test_nothing_is_upstream_that_no_asset_makes(graph: dg.AssetGraph) -> None:
-    loose = [k.to_user_string() for k in graph.external_asset_keys]
+    loose = [k.to_user_string() for k in graph.external_asset_keys if k.path[0] != "exposures"]
     assert not loose, f"{loose} are read by models and filled by no asset; is a stanza missing in tables/?"
 
 

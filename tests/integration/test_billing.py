@@ -1,4 +1,7 @@
-"""Usage windows and revenue on real servers against an independent recount, and what late events do to a closed window."""
+"""Usage windows and revenue on real servers against an independent recount, and what late events do to a closed window.
+
+What `penguin explain` reconstructs is held against the facts before and after the same events.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,13 @@ import recount_billing
 from servers import settle
 
 from penguin_pipelines.errors import PenguinError
-from penguin_pipelines.lib import build, ingest, query, specs
+from penguin_pipelines.lib import build, explain, ingest, query, specs
 from penguin_pipelines.lib.load import Loaded
 from penguin_pipelines.synthetic import Options, generate
 
 AS_OF = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
 FIGURES = "select * from marts.billing_analytics where is_final order by id"
+EXPLAINED = ("campaign_analytics", "mailbox_analytics", "sequence_step_analytics")
 LEDGER = "select counter, entry, old_value, new_value, delta, cause from marts.billing_corrections order by id"
 
 
@@ -55,19 +59,58 @@ def test_windows_close_for_good_and_revenue_agrees_with_a_recount(tiers: Mapping
             olap, "select tenant_id, period_start from marts.billing_analytics where is_final and emails_sent > 0"
         )
     )
+    since = rows(olap, "select now()")[0][0]
+    known = {fact: _counters(olap, fact) for fact in EXPLAINED}
+    later = AS_OF + timedelta(minutes=10)
+    generate(tiers, Options(messages=60, days=1, seed=22, append=True, as_of=later), lambda *_: None)
     _copy_a_message(tiers["content"], *window)
+    with psycopg.connect(tiers["content"]) as connection:
+        connection.execute("update email_messages set created = now() where created > %s", [AS_OF])
     load(tiers)
-    later = AS_OF + timedelta(hours=1)
     build.run(olap, home=tmp_path, as_of=later)
     assert rows(olap, FIGURES) == closed
+    _assert_explained(olap, since, known, later)
     emails = [entry for entry in rows(olap, LEDGER) if entry[0] == "emails_sent"]
-    assert [(e[1], e[3] - e[2], e[4], e[5]) for e in emails] == [(1, 1, 1, "content.email_messages")]
+    assert (1, 1, 1, "content.email_messages") in [(e[1], e[3] - e[2], e[4], e[5]) for e in emails]
+    tenant, start = window
+    told = explain.explain(
+        olap, "billing_analytics", {"tenant_id": str(tenant), "period_start": str(start)}, since=since, as_of=later
+    )
+    assert told.counters["emails_sent"]["delta"] == 1
+    assert told.unexplained == {"emails_sent": told.counters["emails_sent"]["before"]}
+    assert [c["delta"] for c in told.corrections if c["counter"] == "emails_sent" and c["is_since"]] == [1]
     posted = rows(olap, LEDGER)
 
     build.run(olap, home=tmp_path, as_of=later, full_refresh=True)
     assert rows(olap, FIGURES) == closed
     assert rows(olap, LEDGER) == posted
     _assert_nobody_can_change_them(olap)
+
+
+def _counters(olap_url: str, fact: str) -> dict[tuple[str, ...], tuple[int, ...]]:
+    key, names = explain.facts()[fact], ", ".join(recount.COUNTERS)
+    shown = ", ".join(f"{name}::text" for name in key)
+    found = rows(olap_url, f"select {shown}, {names} from marts.{fact}")
+    return {row[: len(key)]: row[len(key) :] for row in found}
+
+
+def _assert_explained(olap_url: str, since: datetime, known: Mapping[str, Any], as_of: datetime) -> None:
+    """What is reconstructed for both moments is what the marts held then and hold now, for every row that changed."""
+    exact = 0
+    for fact, before in known.items():
+        after = _counters(olap_url, fact)
+        changed = [key for key in after if before.get(key) != after[key]]
+        assert len(changed) > 10, fact
+        for values in changed:
+            key = dict(zip(explain.facts()[fact], values, strict=True))
+            told = explain.explain(olap_url, fact, key, since=since, as_of=as_of)
+            assert told.unexplained == {}, (fact, key)
+            assert told.causes, (fact, key)
+            if told.is_exact:
+                exact += 1
+                found = tuple(told.counters[name]["before"] for name in recount.COUNTERS)
+                assert found == before.get(values, (0,) * len(found)), (fact, key)
+    assert exact > 10
 
 
 def _assert_revenue_agrees(tiers: Mapping[str, str]) -> None:
@@ -143,7 +186,8 @@ def _copy_a_message(content_url: str, tenant: object, start: datetime) -> None:
         connection.execute(
             f"insert into email_messages (storage_key, {', '.join(names)}) "  # type: ignore[call-overload]
             f"select 'late/' || storage_key, {', '.join(names)} from email_messages where tenant_id = %s "
-            "and direction = 'outbound' and message_type = 'email' and not is_warmup and sent >= %s order by sent limit 1",
+            "and direction = 'outbound' and message_type = 'email' and not is_warmup and sent >= %s "
+            "order by sent limit 1",
             [tenant, start],
         )
 

@@ -47,7 +47,7 @@ def test_manifest_is_parsed_once_and_again_after_a_change(tmp_path: Path, monkey
     monkeypatch.setattr(dbt, "PROJECT", tmp_path)
     monkeypatch.setattr(dbt, "PACKAGE", tmp_path / "package")
     monkeypatch.setattr(dbt, "MANIFEST", tmp_path / "target" / "manifest.json")
-    monkeypatch.setattr(dbt, "_parse", parse)
+    monkeypatch.setattr(dbt, "parse", parse)
     assert dbt.ensure_manifest() == tmp_path / "target" / "manifest.json"
     os.utime(model)  # touched, not changed
     dbt.ensure_manifest()
@@ -80,7 +80,7 @@ def test_first_month_that_is_kept() -> None:
 
 
 def test_connection_and_clock_reach_dbt() -> None:
-    given = build._environment(
+    given = build.environment(
         "postgresql://me:secret@db:6543/olap", datetime(2026, 1, 2, 3, tzinfo=UTC), UUID(int=7), 2
     )
     assert (given["PENGUIN_DBT_HOST"], given["PENGUIN_DBT_PORT"], given["PENGUIN_DBT_DATABASE"]) == (

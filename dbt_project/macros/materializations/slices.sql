@@ -16,7 +16,7 @@
     {%- set keys = config.require('unique_key') -%}
     {%- set names = adapter.get_columns_in_relation(temp) | map(attribute='name') | list -%}
     analyze {{ temp }};
-    {% if config.get('partition_date') %}{{ missing_partitions_sql(target, temp, config.get('partition_date')) }}{% endif %}
+    {% if config.get('partition_date') and not is_scratch() %}{{ missing_partitions_sql(target, temp, config.get('partition_date')) }}{% endif %}
     {{ vanished_sql(target, temp, keys) }}
     {{ upsert_sql(target, temp, keys, names) }}
 {%- endmacro %}
@@ -77,7 +77,7 @@
 {# Tables of the marts belong to the migrations: dbt may neither widen their columns nor want to. Elsewhere in place: the
    stock macro drops the column with all that stands on it. #}
 {% macro postgres__alter_column_type(relation, column_name, new_column_type) -%}
-    {%- if relation.schema != 'marts' -%}
+    {%- if not relation.schema.endswith('marts') -%}
         {% call statement('alter_column_type') -%}
             alter table {{ relation }} alter column {{ adapter.quote(column_name) }} type {{ new_column_type }}
         {%- endcall %}

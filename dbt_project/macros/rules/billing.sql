@@ -14,6 +14,7 @@
 {# Makes the usage windows that are still missing, after the last one of their tenant; a window that begins inside it
    (another contract, another day of the month) begins where it ends. #}
 {% macro make_missing_windows() -%}
+    {%- if is_scratch() -%}{{ return('select 1') }}{%- endif %}
     insert into marts.billing_analytics (tenant_id, subscription_id, plan_id, period_start, period_end)
     select w.tenant_id, w.subscription_id, w.plan_id, greatest(w.period_start, last.period_end), w.period_end
     from {{ this }} as w

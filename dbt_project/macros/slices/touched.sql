@@ -13,6 +13,7 @@
 {% macro is_full_build(relation=none) -%}
     {#- While parsing, the incremental branch is the one that names every ref. -#}
     {%- if not execute -%}{{ return(false) }}{%- endif -%}
+    {%- if is_scratch() -%}{{ return(true) }}{%- endif -%}
     {%- set table = relation or this -%}
     {%- if adapter.get_relation(database=target.database, schema=table.schema, identifier=table.identifier) is none -%}{{ return(true) }}{%- endif -%}
     {%- set found = run_query(
