@@ -24,7 +24,6 @@ from penguin_pipelines.errors import BuildFailed, PenguinError
 from penguin_pipelines.lib import build, dbt
 from penguin_pipelines.lib.build import Report
 from penguin_pipelines.lib.sql import blocks, compose
-from penguin_pipelines.settings import child_environment
 
 MOVERS = 5
 _BUILD = (
@@ -95,14 +94,18 @@ def diff(
     state = target / "state"
     state.mkdir(parents=True, exist_ok=True)
     report("reading the project")
-    dbt.parse(state)
+    now = datetime.now(UTC)
+    parsing = build.environment(url, now, None, threads)
+    dbt.parse(state, parsing)
     manifest = json.loads((state / "manifest.json").read_text())
     with build.building(url, wait_seconds) as connection:
         if not _one(connection, "has_state"):
             raise PenguinError("Nothing has been built that a dry run could compare with; run: penguin build")
         models = dbt.model_fingerprints(manifest)
         built = dict(connection.execute(blocks("build")["built_models"]).fetchall())
-        changed = _selected(select, state) if select else [n for n, value in models.items() if built.get(n) != value]
+        changed = (
+            _selected(select, state, parsing) if select else [n for n, value in models.items() if built.get(n) != value]
+        )
         names = _with_descendants(manifest, changed)
         waiting = _one(connection, "count_waiting")
         clock = _one(connection, "built_clock")
@@ -112,7 +115,7 @@ def diff(
             try:
                 report("copying tables")
                 dry.copy()
-                environment = build.environment(url, clock or datetime.now(UTC), None, threads)
+                environment = build.environment(url, clock or now, None, threads)
                 build.run_dbt(
                     [*_BUILD, "--state", str(state), "--select", *names],
                     {**environment, "PENGUIN_DBT_SCRATCH": dry.prefix},
@@ -138,13 +141,13 @@ def _one(connection: psycopg.Connection, block: str) -> Any:
     return row[0] if row else None
 
 
-def _selected(select: str, state: Path) -> list[str]:
+def _selected(select: str, state: Path, environment: Mapping[str, str]) -> list[str]:
     """Names of the models and seeds of a selection, as dbt understands it."""
     folders = ["--target-path", str(state), "--log-path", str(state)]
     arguments = ["--quiet", "ls", "--output", "name", "--resource-type", "model", "--resource-type", "seed"]
     done = subprocess.run(
         dbt.dbt_command([*arguments, "--select", *select.split(), *folders]),
-        env=child_environment(),
+        env=dict(environment),
         capture_output=True,
         text=True,
         check=False,

@@ -122,13 +122,14 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def parse(target: Path) -> None:
-    """Writes the manifest of the project as it is now into a folder; raises BuildFailed with dbt's words."""
+def parse(target: Path, environment: Mapping[str, str] | None = None) -> None:
+    """Writes the manifest of the project as it is now into a folder; raises BuildFailed with dbt's words. Relations
+    bear the name of the database that the environment gives."""
     logs = ["--log-path", str(target)]
     try:
         done = subprocess.run(
             dbt_command(["parse", "--target-path", str(target), *logs]),
-            env=child_environment(),
+            env=environment or child_environment(),
             capture_output=True,
             text=True,
             check=False,
