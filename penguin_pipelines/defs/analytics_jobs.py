@@ -155,10 +155,11 @@ def _act(instance: dg.DagsterInstance, store: Store, job: Leased, held_since: da
     """Does to the job what was decided. Every statement names the token of the lease: repeated, it changes nothing."""
     if decision.run is not None and _job_tag(job.id) not in decision.run.tags:
         instance.add_run_tags(decision.run.id, {_job_tag(job.id): "held"})
+    began, ended = held_since.timestamp(), utc_now().timestamp()
     if decision.act is Act.COMPLETE and decision.run is not None:
-        store.complete([Outcome(job, held_since, utc_now(), result=json.dumps({"run_id": decision.run.id}))])
+        store.complete([Outcome(job, began, ended, result=json.dumps({"run_id": decision.run.id}))])
     elif decision.act is Act.FAIL:
-        store.fail([Outcome(job, held_since, utc_now(), failure=decision.failure)])
+        store.fail([Outcome(job, began, ended, failure=decision.failure)])
     elif decision.act is Act.LATER:
         store.release([job], [decision.until])
     else:

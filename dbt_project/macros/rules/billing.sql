@@ -42,8 +42,3 @@
 {% macro list_price(billing_interval, plans) -%}
     case {{ billing_interval }} when 'year' then {{ plans }}.price_yearly / 12.0 else {{ plans }}.price_monthly end
 {%- endmacro %}
-
-{# Where the daily cost of servers and addresses stands. #}
-{% macro infrastructure_costs() -%}
-    marts.infrastructure_analytics
-{%- endmacro %}

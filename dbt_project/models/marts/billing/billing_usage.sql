@@ -56,7 +56,7 @@ select
     coalesce(case when overage_mode = 'approve' then {{ overage_price('emails_over') }} end, 0)::bigint as overage_awaiting_cents,
     (
         select round(sum(i.ip_cost + i.vps_cost) / nullif(sum(i.delivered), 0), 6)
-        from {{ infrastructure_costs() }} as i
+        from {{ ref('infrastructure_analytics') }} as i
         where i.tenant_id = levels.tenant_id
             and i.activity_date >= {{ utc_date('levels.period_start') }} and i.activity_date < {{ utc_date('levels.period_end') }}
     ) as cost_per_email,

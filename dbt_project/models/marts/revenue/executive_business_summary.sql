@@ -61,7 +61,7 @@ mail as (
 costs as (
 
     select activity_date as day, sum(ip_cost + vps_cost) as cost
-    from {{ infrastructure_costs() }}
+    from {{ ref('infrastructure_analytics') }}
     group by activity_date
 
 ),

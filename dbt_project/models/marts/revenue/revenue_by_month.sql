@@ -36,7 +36,7 @@ movements as (
 costs as (
 
     select date_trunc('month', activity_date)::date as month, sum(ip_cost + vps_cost) as cost
-    from {{ infrastructure_costs() }}
+    from {{ ref('infrastructure_analytics') }}
     group by date_trunc('month', activity_date)
 
 ),
