@@ -79,8 +79,7 @@ select change_xid::text from {table} where {window} and change_xid > {xid}::xid8
 select ({bucket})::integer, count(*), sum({hash}) from {table} where {live} group by 1
 
 -- name: rewritten
--- Whether a table that is locked has other files than in the snapshot: its rows are then all from after the snapshot,
--- which sees none.
+-- Whether a locked table has other files than in the snapshot, which then sees none of its rows.
 select exists (
   select from pg_class as c
   where c.oid in (select %(table)s::regclass union all select relid from pg_partition_tree(%(table)s::regclass))
