@@ -18,9 +18,14 @@ FOLDER = Path(__file__).parent.parent / "sql"
 @cache
 def blocks(concern: str) -> dict[str, LiteralString]:
     """All blocks of one concern by name."""
+    return parse((FOLDER / f"{concern}.sql").read_text())
+
+
+def parse(text: str) -> dict[str, LiteralString]:
+    """The named blocks of a text."""
     found: dict[str, list[str]] = {}
     name = ""
-    for line in (FOLDER / f"{concern}.sql").read_text().splitlines():
+    for line in text.splitlines():
         if line.startswith("-- name: "):
             name = line.removeprefix("-- name: ").strip()
             found[name] = []

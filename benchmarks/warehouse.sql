@@ -1,0 +1,147 @@
+-- name: present
+-- The last moment of the history in the warehouse.
+select max(sent) from raw_content.email_messages
+
+-- name: tenants
+-- Whether the generator has run.
+select id from public.tenants limit 1
+
+-- name: make_copies
+-- Which copies of the generated tenants there are.
+create table if not exists public.bench_copies (number integer primary key)
+
+-- name: copies
+-- How many there are.
+select count(*) from public.bench_copies
+
+-- name: remember_copy
+-- One more.
+insert into public.bench_copies values (%(copy)s)
+
+-- name: copy
+-- The rows of the generated tenants under other ids. Raw keys begin with the tenant, so other keys may stay.
+insert into {table} ({columns}, _change_xid, _deleted)
+select {values}, _change_xid, _deleted
+from {table}
+where {tenant} in (select id from public.bench_tenants)
+
+-- name: remember_tenants
+-- The generated tenants; everybody else is a copy.
+create table if not exists public.bench_tenants as select id from raw_oltp.tenants
+
+-- name: active
+-- Seconds of statements in this database since it was made.
+select active_time / 1000 from pg_stat_database where datname = current_database()
+
+-- name: known_tenants
+-- Tenants with figures.
+select distinct tenant_id from marts.campaign_performance_summary order by tenant_id
+
+-- name: tenant_views
+-- What a tenant may read.
+select table_name from information_schema.views where table_schema = 'tenant' order by table_name
+
+-- name: columns
+-- Columns of a view with their types.
+select a.attname, format_type(a.atttypid, a.atttypmod)
+from pg_attribute as a
+where a.attrelid = %(table)s::regclass and a.attnum > 0 and not a.attisdropped
+order by a.attnum
+
+-- name: export
+-- A view as text.
+copy (select * from {}) to stdout (format csv, header)
+
+-- name: chosen
+-- Messages that get an event; `draw` decides of which kind.
+create temporary table chosen on commit drop as
+select tenant_id, storage_key, sent, campaign_id, sequence_step_id, email_account_id, lead_id, 0.0::float8 as draw
+from raw_content.email_messages
+limit 0
+
+-- name: choose
+-- Random messages of an age.
+insert into chosen
+select tenant_id, storage_key, sent, campaign_id, sequence_step_id, email_account_id, lead_id, random()
+from (
+  select * from raw_content.email_messages
+  where direction = 'outbound' and _deleted is null and sent >= %(from)s and sent < %(to)s
+  order by md5(tenant_id::text || storage_key || %(mark)s)
+  limit %(count)s
+) as m
+
+-- name: arrive_opens
+-- Each loads its pixel once.
+insert into raw_content.email_opens
+  (id, tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, opened, user_agent,
+   device_type, mail_client, is_bot, created, _change_xid)
+select
+  hashtextextended(storage_key || %(mark)s, 0), tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id,
+  md5(storage_key || %(mark)s), sent + (%(present)s - sent) * random(), 'Thunderbird', 'desktop', 'Thunderbird', false, %(present)s,
+  pg_current_xact_id()
+from chosen
+where draw >= %(low)s and draw < %(high)s
+
+-- name: arrive_clicks
+-- Each has a link followed.
+insert into raw_content.email_clicks
+  (id, tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, clicked, user_agent,
+   device_type, is_bot, created, _change_xid)
+select
+  hashtextextended(storage_key || %(mark)s, 0), tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id,
+  md5(storage_key || %(mark)s), sent + (%(present)s - sent) * random(), 'Thunderbird', 'desktop', false, %(present)s,
+  pg_current_xact_id()
+from chosen
+where draw >= %(low)s and draw < %(high)s
+
+-- name: arrive_replies
+-- Each is answered.
+insert into raw_content.email_replies
+  (id, tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, replied, is_auto_reply, created,
+   _change_xid)
+select
+  gen_random_uuid(), tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, md5(storage_key || %(mark)s),
+  sent + (%(present)s - sent) * random(), false, %(present)s, pg_current_xact_id()
+from chosen
+where draw >= %(low)s and draw < %(high)s
+
+-- name: arrive_bounces
+-- Each comes back.
+insert into raw_content.email_bounces
+  (id, tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, bounced, bounce_type, bounce_code,
+   bounce_reason, created, _change_xid)
+select
+  gen_random_uuid(), tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, md5(storage_key || %(mark)s),
+  sent + (%(present)s - sent) * random(), 'hard', '5.1.1', '550 5.1.1 No such user', %(present)s, pg_current_xact_id()
+from chosen
+where draw >= %(low)s and draw < %(high)s
+
+-- name: arrive_unsubscribes
+-- Each is the last its reader wants.
+insert into raw_content.email_unsubscribes
+  (id, tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, unsubscribed, method, created,
+   _change_xid)
+select
+  gen_random_uuid(), tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, md5(storage_key || %(mark)s),
+  sent + (%(present)s - sent) * random(), 'link', %(present)s, pg_current_xact_id()
+from chosen
+where draw >= %(low)s and draw < %(high)s
+
+-- name: arrive_complaints
+-- Each is reported as spam.
+insert into raw_content.email_complaints
+  (id, tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, complained, provider, created,
+   _change_xid)
+select
+  gen_random_uuid(), tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, md5(storage_key || %(mark)s),
+  sent + (%(present)s - sent) * random(), 'yahoo', %(present)s, pg_current_xact_id()
+from chosen
+where draw >= %(low)s and draw < %(high)s
+
+-- name: touch
+-- The slices that the loader writes with such events.
+insert into ops.touched_slices (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id)
+select
+  'message', %(cause)s, tenant_id, storage_key, (sent at time zone 'UTC')::date, campaign_id, sequence_step_id, email_account_id, lead_id
+from chosen
+where draw >= %(low)s and draw < %(high)s
