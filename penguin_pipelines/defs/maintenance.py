@@ -1,4 +1,4 @@
-"""Upkeep of the databases that no asset stands for: partitions ahead of time.
+"""Upkeep of the databases that no asset stands for: partitions ahead of time, tombstones that were read.
 
 When each job runs stands in schedules.py; what a partition is, in the migrations.
 """
@@ -6,6 +6,7 @@ When each job runs stands in schedules.py; what a partition is, in the migration
 import dagster as dg
 
 from penguin_pipelines.errors import PenguinError
+from penguin_pipelines.lib import specs, tombstones
 from penguin_pipelines.lib.sql import blocks
 from penguin_pipelines.resources import TierResource, failure
 
@@ -28,6 +29,29 @@ def extend_partitions(
     context.add_output_metadata(made)
 
 
-@dg.job(description="Partitions ahead: seven days, three months or three years, by the unit of each table.")
+@dg.op(
+    description="Deletes tombstones that the bookmark of their table has passed and that are a week old.",
+    pool="partition_care",
+)
+def prune_tombstones(
+    context: dg.OpExecutionContext,
+    oltp: TierResource,
+    content: TierResource,
+    queue: TierResource,
+    olap: TierResource,
+) -> None:
+    gone: dict[str, int] = {}
+    tiers = {"oltp": oltp, "content": content, "queue": queue}
+    try:
+        for source in specs.SOURCES:
+            with tiers[source].connect(role="pm_owner") as origin, olap.connect(role="pm_loader") as warehouse:
+                gone[source] = tombstones.prune(origin, warehouse, source)
+    except PenguinError as error:
+        raise failure([error]) from error
+    context.add_output_metadata(gone)
+
+
+@dg.job(description="Partitions ahead: seven days, three months or three years by unit; read tombstones removed.")
 def partition_care() -> None:
     extend_partitions()
+    prune_tombstones()

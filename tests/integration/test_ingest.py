@@ -21,7 +21,7 @@ from psycopg import sql
 from servers import PSEUDONYM_KEY, Databases, Server, settle
 
 from penguin_pipelines.errors import ConnectionFailed, SchemaError, SourceReplaced, TableDrift
-from penguin_pipelines.lib import buckets, db, extract, ingest, load, specs
+from penguin_pipelines.lib import buckets, db, extract, ingest, load, specs, tombstones
 from penguin_pipelines.lib.ingest import Failed
 from penguin_pipelines.lib.load import Loaded
 from penguin_pipelines.lib.specs import Table
@@ -329,6 +329,36 @@ def test_a_truncated_table_is_empty_and_fills_again(platform: Platform) -> None:
     platform.assert_equal(MESSAGES)
 
 
+def test_tombstones_go_when_their_table_has_been_read_and_a_week_is_over(platform: Platform) -> None:
+    content = platform["content"]
+
+    def deleted(key: str, days: int) -> None:
+        make(content, "email_messages", storage_key=key)
+        content.execute("delete from email_messages where storage_key = %s", [key])
+        content.execute(
+            "update penguin.tombstones set deleted = now() - %s * interval '1 day' where key ->> 'storage_key' = %s",
+            [days, key],
+        )
+
+    def prune() -> int:
+        with (
+            db.connect(platform.tiers["content"], "content", role="pm_owner") as source,
+            db.connect(platform.tiers["olap"], "olap", role="pm_loader") as warehouse,
+        ):
+            return tombstones.prune(source, warehouse, "content")
+
+    deleted("old", 8)
+    deleted("young", 6)
+    assert prune() == 0  # nothing has been read
+    platform.results(MESSAGES, OPENS)
+    deleted("unread", 8)
+    assert prune() == 1
+    platform.run(MESSAGES)
+    assert prune() == 1  # though the bookmark of the other table, which rests, is lower
+    left = content.execute("select key ->> 'storage_key' from penguin.tombstones").fetchall()
+    assert left == [("young",)]
+
+
 def test_a_soft_delete_flows_as_an_ordinary_change(platform: Platform) -> None:
     make(platform["content"], "notifications")
     platform.run("content.notifications")
@@ -501,9 +531,16 @@ def test_a_run_that_another_run_overtook_leaves_everything_as_it_is(
     settle(platform.tiers["content"])
     honest = extract.open_snapshot
 
+    opened = 0
+
     @contextlib.contextmanager
     def slow(*args: Any, **options: Any) -> Iterator[extract.Snapshot]:
+        nonlocal opened
+        opened += 1
         with honest(*args, **options) as snapshot:
+            if opened == 1:  # only looks for what is too large for one snapshot
+                yield snapshot
+                return
             monkeypatch.setattr(extract, "open_snapshot", honest)
             platform["content"].execute("update email_messages set open_count = 3")
             assert platform.run(MESSAGES).mode == "delta"
@@ -582,6 +619,22 @@ def test_a_column_that_a_stanza_gains_is_filled_for_old_rows(
 
 
 # -- a source that is not what it was --------------------------------------------------------------
+
+
+def test_an_index_that_a_stanza_gains_is_built_on_the_raw_table(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(platform["content"], "email_messages")
+    platform.run(MESSAGES)
+    table = specs.find(MESSAGES)
+    more = table.model_copy(update={"indexes": (*table.indexes, ("tenant_id", "campaign_id"))})
+    monkeypatch.setattr(specs, "tables", lambda source: (more,) if source == "content" else ())
+    query = "select count(*) from pg_indexes where indexdef like '%email_messages%(tenant_id, campaign_id)'"
+    (first,) = ingest.ingest(platform.tiers, [more], pseudonym_key=PSEUDONYM_KEY)
+    (second,) = ingest.ingest(platform.tiers, [more], pseudonym_key=PSEUDONYM_KEY)
+    assert isinstance(first, Loaded) and isinstance(second, Loaded)
+    assert platform["olap"].execute(query).fetchone() == (1,)
+    assert second.mode == "idle"
 
 
 @pytest.mark.alters
