@@ -417,7 +417,7 @@ class PgQueuer(Contender):
 
 
 class Procrastinate(Contender):
-    most = 3_000
+    most = 1_000
 
     def __init__(self, urls: dict[str, str], slots: int) -> None:
         super().__init__(urls, slots)
@@ -464,7 +464,7 @@ class Procrastinate(Contender):
 
 
 class Rq(Contender):
-    most = 3_000
+    most = 1_000
 
     def __init__(self, urls: dict[str, str], slots: int) -> None:
         super().__init__(urls, slots)

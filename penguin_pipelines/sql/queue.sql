@@ -1,6 +1,9 @@
 -- name: enqueue
--- Jobs in one statement; what a queue does not say comes from its defaults. An open job with the same key is left alone.
-with given as (
+-- Jobs in one statement, for the tenant of the transaction or, without one around it, for the tenant given; what a queue does not say comes from its defaults. An open job with the same key is left alone.
+with context as materialized (
+  select set_config('app.current_tenant_id', coalesce(%(tenant)s, current_setting('app.current_tenant_id', true), ''), true)
+),
+given as (
   select * from unnest(
     %(ids)s::uuid[], %(queues)s::text[], %(types)s::text[], %(payloads)s::jsonb[], %(priorities)s::integer[], %(attempts)s::integer[],
     %(runs)s::timestamptz[], %(expires)s::timestamptz[], %(tenants)s::uuid[], %(users)s::uuid[], %(correlations)s::text[], %(keys)s::text[]
@@ -12,6 +15,8 @@ select
   coalesce(g.max_attempts, case when p.priority <= 50 then greatest(q.retry_attempts, 5) else q.retry_attempts end),
   coalesce(g.run, now()), g.expires, g.tenant_id, g.user_id, g.correlation_id, g.idempotency_key
 from given as g
+-- Joined, so that it is set before a row arrives.
+cross join context
 join job_queues as q on q.name = g.queue_name
 cross join lateral (select coalesce(g.priority, q.default_priority) as priority) as p
 on conflict (queue_name, idempotency_key) where idempotency_key is not null and status in ('queued', 'migrated_to_redis', 'processing')

@@ -49,7 +49,7 @@ def set_tenant(connection: psycopg.Connection, tenant: UUID | str | None) -> Non
 def enqueue(connection: psycopg.Connection, jobs: Sequence[NewJob]) -> list[Enqueued]:
     """Enqueues inside the caller's transaction, with the caller's role and tenant; sends no hint."""
     rows = [_row(job) for job in jobs]
-    made = _insert(connection, jobs, "enqueue", dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True)))
+    made = _insert(connection, jobs, "enqueue", _columns(rows))
     return [made.get(row[0]) or _of_key(connection, job) for job, row in zip(jobs, rows, strict=True)]
 
 
@@ -69,6 +69,10 @@ def _row(job: NewJob) -> tuple[Any, ...]:
         new_id(), job.queue, job.type, checked(job), job.priority, job.max_attempts, job.run, job.expires,
         job.tenant_id, job.user_id, job.correlation_id, job.stored_key,
     )  # fmt: skip
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], tenant: str | None = None) -> dict[str, Any]:
+    return {"tenant": tenant, **dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))}
 
 
 def _insert(
@@ -95,8 +99,7 @@ def _of_key(connection: psycopg.Connection, job: NewJob) -> Enqueued:
         if row := connection.execute(blocks("queue")["open_job_of_key"], named).fetchone():
             return Enqueued(row[0], row[1], row[2], False, row[3])
         fresh = _row(job)
-        values = {name: [value] for name, value in zip(_COLUMNS, fresh, strict=True)}
-        if made := _insert(connection, [job], "enqueue", values):
+        if made := _insert(connection, [job], "enqueue", _columns([fresh])):
             return made[fresh[0]]
     raise JobRefused(
         f"Job {job.key!r} of queue {job.queue!r} was neither found nor made; is its tenant the current one?"
@@ -113,25 +116,31 @@ class Producer:
         self.hints = Hints(redis_url)
 
     @contextlib.contextmanager
-    def transaction(self, tenant: UUID | None = None, *, pipelined: bool = False) -> Iterator[psycopg.Connection]:
-        """A transaction of the queue tier in the producer's role, for the tenant. When it is `pipelined`, errors of a
-        statement show when its rows are fetched."""
+    def _connected(self) -> Iterator[psycopg.Connection]:
         if self._connection is None or self._connection.closed:
             self._connection = db.open_connection(self._url, "queue", role=self._role, autocommit=True)
         try:
-            pipeline = self._connection.pipeline() if pipelined else contextlib.nullcontext()
-            with pipeline, self._connection.transaction():
-                set_tenant(self._connection, tenant)
-                yield self._connection
+            yield self._connection
         except psycopg.OperationalError:
             self._connection.close()
             raise
 
+    @contextlib.contextmanager
+    def transaction(self, tenant: UUID | None = None) -> Iterator[psycopg.Connection]:
+        """A transaction of the queue tier in the producer's role, for the tenant."""
+        with self._connected() as connection, connection.transaction():
+            set_tenant(connection, tenant)
+            yield connection
+
     def enqueue(self, job: NewJob) -> Enqueued:
         """One job in a transaction of its own; workers hear of it at once."""
-        # Everything up to the answer goes in one message: waiting for the server four times costs more than the job.
-        with self.transaction(job.tenant_id, pipelined=True) as connection:
-            (made,) = enqueue(connection, [job])
+        row = _row(job)
+        # The statement is the transaction: four round trips would cost more than the job.
+        with self._connected() as connection:
+            found = _insert(connection, [job], "enqueue", _columns([row], str(job.tenant_id or "")))
+        if not (made := found.get(row[0])):  # its key is taken
+            with self.transaction(job.tenant_id) as connection:
+                (made,) = enqueue(connection, [job])
         self.announce([made])
         return made
 
