@@ -496,6 +496,8 @@ class Rq(Contender):
 
 
 class Arq(Contender):
+    most = 5_000
+
     def __init__(self, urls: dict[str, str], slots: int) -> None:
         super().__init__(urls, slots)
         self.worker: Any = importlib.import_module("arq.worker")
