@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export VIRTUAL_ENV := $(CURDIR)/.venv
 WORKERS ?= 2
 
-.PHONY: help install demo test storm check format lint types definitions dbt generate lock clean
+.PHONY: help install demo test storm portions check format lint types definitions dbt generate lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test: install ## The whole test suite
 
 storm: install ## The long proofs of ingestion: storms, mutants, kills (ARGS="--help" lists options)
 	PYTHONPATH=tests $(BIN)/python -m storm $(or $(ARGS),--seconds 45 --writers 24 --seeds 1 2 3 --mutants all --kills 20)
+
+portions: install ## The long proof of the marts: 20 late portions equal one full rebuild (ARGS="--help" lists options)
+	PYTHONPATH=tests $(BIN)/python -m portions $(ARGS)
 
 check: format lint types definitions dbt test ## All that must be green before a commit
 

@@ -19,15 +19,13 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from psycopg import sql
-from servers import PSEUDONYM_KEY, Databases, Server, locked
+from servers import FAST, PSEUDONYM_KEY, Databases, Server, locked
 
 from penguin_pipelines.lib import services
-from penguin_pipelines.settings import DATABASES, TIERS, Settings
+from penguin_pipelines.settings import DATABASES, Settings
 
 GIVEN = os.environ.get("PENGUIN_TEST_POSTGRES_URL")
 CHOSEN = os.environ.get("PENGUIN_POSTGRES_BIN")
-# A test server may lose everything with its machine. Analysis in the background would take transaction ids.
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 # -- servers ---------------------------------------------------------------------------------------
@@ -83,7 +81,7 @@ def _start(kind: str, shared: Path) -> Server:
     endpoints = services.up(_settings(shared / f"home-{kind}", folder))
     url = urlunsplit(urlsplit(endpoints.urls["oltp"])._replace(path="/postgres"))
     with psycopg.connect(url, autocommit=True) as connection:
-        for name, value in _FAST.items():
+        for name, value in FAST.items():
             connection.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.SQL(value)))  # type: ignore[arg-type]
         connection.execute("select pg_reload_conf()")
     return Server(kind, url, endpoints.urls["redis"], str(shared), token)
@@ -92,8 +90,9 @@ def _start(kind: str, shared: Path) -> Server:
 def _stop(state: Path) -> None:
     server = Server(**json.loads(state.read_text()))
     if server.kind == "given":
-        for tier in TIERS:
-            server.execute("drop database if exists {} with (force)", f"penguin_template_{server.token}_{tier}")
+        for made in Path(server.shared).glob("given-*.made"):
+            label = made.stem.removeprefix("given-")
+            server.execute("drop database if exists {} with (force)", f"penguin_template_{server.token}_{label}")
     home = Path(server.shared) / f"home-{server.kind}"
     if not home.exists():
         return
@@ -130,10 +129,21 @@ def postgres(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def tiers(postgres: Server) -> Iterator[Databases]:
-    """Fresh migrated databases, one per tier, for this test alone."""
-    databases = Databases(postgres)
+    """Fresh migrated databases, one per tier, for this test alone; their names are those of the test before."""
+    databases = Databases(postgres, label=_label(postgres))
     yield databases
     databases.drop()
+
+
+def _label(server: Server) -> str:
+    """What dbt has parsed holds for one name of a database, so the tests of a worker use one after the other."""
+    return f"{server.token}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+
+
+@pytest.fixture(scope="session")
+def dbt_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for working files of dbt, shared by the tests of this worker: nothing is parsed twice."""
+    return tmp_path_factory.mktemp("dbt")
 
 
 @pytest.fixture(scope="session")

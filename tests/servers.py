@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +18,8 @@ from penguin_pipelines.migrations import runner
 from penguin_pipelines.settings import DATABASES, TIERS
 
 PSEUDONYM_KEY = "a key that only the tests use"
+# A test server may lose everything with its machine. Analysis in the background would take transaction ids.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 _PATIENCE = 60.0
 
 
@@ -58,24 +60,42 @@ class Server:
                 made.touch()
         return name
 
+    def kept(self, label: str, make: Callable[[], str]) -> str:
+        """A template that takes long to make: a copy of the database that `make` names, made by whoever needs it first.
+
+        The source is left alone and nobody may be connected to it.
+        """
+        name = f"penguin_template_{self.token}_{label}"
+        made = Path(self.shared) / f"{self.kind}-{label}.made"
+        with locked(Path(self.shared) / f"{self.kind}-{label}.lock"):
+            if not made.exists():
+                source = make()
+                self.execute("drop database if exists {} with (force)", name)
+                self.execute("create database {} template {} strategy wal_log", name, source)
+                made.touch()
+        return name
+
 
 class Databases(Mapping[str, str]):
     """URL by tier. A database is made when its URL is first asked for: most tests need two of the four."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, templates: Mapping[str, str] | None = None, label: str | None = None) -> None:
         self._server = server
+        self._templates = templates or {}
+        self._label = label
         self._made: dict[str, str] = {}
 
     def __getitem__(self, tier: str) -> str:
         if tier not in self._made:
             if tier not in DATABASES:
                 raise KeyError(tier)
-            name = f"penguin_test_{secrets.token_hex(6)}_{tier}"
+            name = f"penguin_test_{self._label or secrets.token_hex(6)}_{tier}"
+            if self._label:
+                self._server.execute("drop database if exists {} with (force)", name)
             if tier in TIERS:
+                template = self._templates.get(tier) or self._server.template(tier)
                 # Written through the log: copying files would force a checkpoint each time.
-                self._server.execute(
-                    "create database {} template {} strategy wal_log", name, self._server.template(tier)
-                )
+                self._server.execute("create database {} template {} strategy wal_log", name, template)
             else:
                 self._server.execute("create database {}", name)
             self._made[tier] = name
@@ -86,6 +106,20 @@ class Databases(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(TIERS)
+
+    def copy(self, *tiers: str) -> Databases:
+        """Databases that begin with what these tiers hold when they are asked for; nobody may be connected then."""
+        return Databases(self._server, {tier: self.name(tier) for tier in tiers})
+
+    def use(self, tier: str, template: str) -> None:
+        """Makes the tier's database anew, as a copy of a template, when it is next asked for."""
+        if made := self._made.pop(tier, None):
+            self._server.execute("drop database {} with (force)", made)
+        self._templates = {**self._templates, tier: template}
+
+    def name(self, tier: str) -> str:
+        """The name of the database of a tier."""
+        return urlsplit(self[tier]).path.lstrip("/")
 
     def drop(self) -> None:
         for name in self._made.values():

@@ -42,10 +42,10 @@ def rows(url: str, statement: str, role: str = "pm_staff") -> list[tuple[Any, ..
         return connection.execute(statement).fetchall()  # type: ignore[call-overload]
 
 
-def test_windows_close_for_good_and_revenue_agrees_with_a_recount(tiers: Mapping[str, str], tmp_path: Path) -> None:
+def test_windows_close_for_good_and_revenue_agrees_with_a_recount(tiers: Mapping[str, str], dbt_home: Path) -> None:
     generate(tiers, Options(tenants=7, messages=2_000, days=75, seed=21, as_of=AS_OF), lambda *_: None)
     load(tiers)
-    build.run(tiers["olap"], home=tmp_path, as_of=AS_OF)
+    build.run(tiers["olap"], home=dbt_home, as_of=AS_OF)
     olap = tiers["olap"]
     _assert_revenue_agrees(tiers)
     _assert_windows_agree(tiers)
@@ -67,7 +67,7 @@ def test_windows_close_for_good_and_revenue_agrees_with_a_recount(tiers: Mapping
     with psycopg.connect(tiers["content"]) as connection:
         connection.execute("update email_messages set created = now() where created > %s", [AS_OF])
     load(tiers)
-    build.run(olap, home=tmp_path, as_of=later)
+    build.run(olap, home=dbt_home, as_of=later)
     assert rows(olap, FIGURES) == closed
     _assert_explained(olap, since, known, later)
     emails = [entry for entry in rows(olap, LEDGER) if entry[0] == "emails_sent"]
@@ -81,7 +81,7 @@ def test_windows_close_for_good_and_revenue_agrees_with_a_recount(tiers: Mapping
     assert [c["delta"] for c in told.corrections if c["counter"] == "emails_sent" and c["is_since"]] == [1]
     posted = rows(olap, LEDGER)
 
-    build.run(olap, home=tmp_path, as_of=later, full_refresh=True)
+    build.run(olap, home=dbt_home, as_of=later, full_refresh=True)
     assert rows(olap, FIGURES) == closed
     assert rows(olap, LEDGER) == posted
     _assert_nobody_can_change_them(olap)

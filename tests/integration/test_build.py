@@ -168,10 +168,12 @@ from raw_content.email_messages where storage_key = any(%(keys)s) and _deleted i
 
 
 class Warehouse:
-    """A migrated warehouse with raw rows."""
+    """A migrated warehouse with raw rows; `fill` puts them there."""
 
     def __init__(self, url: str, home: Path) -> None:
         self.url, self.home = url, home
+
+    def fill(self) -> None:
         with self.connect("pm_loader") as connection:
             for source in specs.SOURCES:
                 for table in specs.tables(source):
@@ -213,13 +215,8 @@ def _make_raw(connection: psycopg.Connection, table: specs.Table) -> None:
     connection.execute(f"grant select on {name} to pm_etl")  # type: ignore[call-overload]
 
 
-@pytest.fixture
-def warehouse(tiers: dict[str, str], tmp_path: Path) -> Warehouse:
-    return Warehouse(tiers["olap"], tmp_path)
-
-
-def test_what_changed_ends_where_a_rebuild_ends(warehouse: Warehouse) -> None:
-    first = warehouse.build()
+def test_what_changed_ends_where_a_rebuild_ends(built: Warehouse, first_build: BuildResult) -> None:
+    warehouse, first = built, first_build
     assert first.started_dbt and first.models > 40 and first.tests > 30 and first.claimed == 1
     before = warehouse.facts()
     assert all(before.values())
@@ -255,8 +252,8 @@ def test_what_changed_ends_where_a_rebuild_ends(warehouse: Warehouse) -> None:
     assert warehouse.rows("select count(*) from ops.touched_slices") == [(0,)]
 
 
-def test_time_alone_touches(warehouse: Warehouse) -> None:
-    warehouse.build()
+def test_time_alone_touches(built: Warehouse) -> None:
+    warehouse = built
     addresses = warehouse.rows(ADDRESS_DAYS)
     with warehouse.connect("pm_loader") as connection:
         for change in LATE_CHANGES:
@@ -298,12 +295,12 @@ def _assert_facts_keep_what_they_said(before: list[Any], after: list[Any], later
 
 
 def test_a_tenant_sees_its_own_rows_only_and_an_edited_query_takes_effect(
-    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warehouse = built
     project = tmp_path / "dbt_project"
     shutil.copytree(dbt.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     monkeypatch.setattr(dbt, "PROJECT", project)
-    warehouse.build()
     views = [
         name
         for (name,) in warehouse.rows(
@@ -343,12 +340,12 @@ def test_a_tenant_sees_its_own_rows_only_and_an_edited_query_takes_effect(
 
 
 def test_a_changed_threshold_recomputes_everything_once(
-    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warehouse = built
     project = tmp_path / "dbt_project"
     shutil.copytree(dbt.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     monkeypatch.setattr(dbt, "PROJECT", project)
-    warehouse.build()
     assert not warehouse.build().started_dbt
     hot = "select count(*) filter (where is_counted), min(rule_version) from intermediate.int_engagement_events"
     ((counted, version),) = warehouse.rows(hot)
@@ -390,10 +387,9 @@ def test_a_failed_build_consumes_nothing(warehouse: Warehouse) -> None:
     assert warehouse.build().claimed == 1
 
 
-def test_rules(warehouse: Warehouse) -> None:
+def test_rules(built: Warehouse) -> None:
     """The unit tests of dbt: one for each written rule of the counters."""
-    warehouse.build()
-    assert warehouse.build(full_refresh=True, unit_tests=True).tests >= 48
+    assert built.build(full_refresh=True, unit_tests=True).tests >= 48
 
 
 def test_one_build_at_a_time(warehouse: Warehouse) -> None:

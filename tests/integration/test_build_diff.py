@@ -7,7 +7,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from servers import Databases
 from test_build import Warehouse
 
 from penguin_pipelines.lib import dbt
@@ -26,23 +25,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_changed_threshold_moves_the_figures_that_it_should_and_nothing_else(
-    tiers: Databases, tmp_path: Path, project: Path
+    built: Warehouse, dbt_home: Path, project: Path
 ) -> None:
-    warehouse = Warehouse(tiers["olap"], tmp_path)
-    warehouse.build()
+    warehouse = built
     with psycopg.connect(warehouse.url) as connection:
         # The roles of a migrated database have it; a copy of a template has no grants of its own.
         connection.execute(f"grant create on database {connection.info.dbname} to pm_etl")  # type: ignore[call-overload]
         connection.execute("set role pm_etl")
         connection.execute("create schema diff_abcdef_marts")  # left by a dry run that was killed
-    same = diff(warehouse.url, home=tmp_path)
+    same = diff(warehouse.url, home=dbt_home)
     assert (same.changed_models, same.compared, same.tables) == ([], [], [])
     assert _scratch(warehouse) == []
 
     rules = project / "dbt_project.yml"
     rules.write_text(rules.read_text().replace("silence_hours: 72", "silence_hours: 7200"))
     before = warehouse.facts()
-    found = diff(warehouse.url, home=tmp_path)
+    found = diff(warehouse.url, home=dbt_home)
     assert found.changed_models == ["int_messages"]
     assert not found.new and not found.gone and found.slices_waiting == 0
     assert {"campaign_analytics", "mailbox_analytics", "campaign_performance_summary", "billing_usage"} <= set(

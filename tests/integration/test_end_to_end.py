@@ -165,16 +165,16 @@ def _assert_addresses_agree(tiers: Mapping[str, str], as_of: datetime, *, fresh:
         assert workspaces[key][2] == (None if score is None else pytest.approx(score, abs=0.501))
 
 
-def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], tmp_path: Path) -> None:
+def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], dbt_home: Path) -> None:
     generate(tiers, Options(tenants=2, messages=2_500, days=20, seed=11, as_of=AS_OF), lambda *_: None)
     assert all(r.mode == "baseline" for r in _load(tiers))
-    assert build.run(tiers["olap"], home=tmp_path, as_of=AS_OF).started_dbt
+    assert build.run(tiers["olap"], home=dbt_home, as_of=AS_OF).started_dbt
     _assert_recount_agrees(tiers, AS_OF)
     _assert_addresses_agree(tiers, AS_OF, fresh=True)
 
     # Nothing new: nothing is read again and dbt stays at rest.
     assert all(r.mode == "idle" for r in _load(tiers))
-    assert not build.run(tiers["olap"], home=tmp_path, as_of=AS_OF).started_dbt
+    assert not build.run(tiers["olap"], home=dbt_home, as_of=AS_OF).started_dbt
 
     later = AS_OF + timedelta(days=1)
     generate(tiers, Options(messages=200, days=1, seed=12, append=True, as_of=later), lambda *_: None)
@@ -182,12 +182,12 @@ def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], tmp_path:
     assert again["content.email_messages"].mode == "delta"
     assert 200 <= again["content.email_messages"].delivered < 1_000
     assert again["oltp.leads"].deleted > 0
-    build.run(tiers["olap"], home=tmp_path, as_of=later)
+    build.run(tiers["olap"], home=dbt_home, as_of=later)
     _assert_recount_agrees(tiers, later)
     _assert_addresses_agree(tiers, later, fresh=False)
 
     incremental = {mart: _facts(tiers["olap"], mart) for mart in FACTS}
-    build.run(tiers["olap"], home=tmp_path, as_of=later, full_refresh=True)
+    build.run(tiers["olap"], home=dbt_home, as_of=later, full_refresh=True)
     assert incremental == {mart: _facts(tiers["olap"], mart) for mart in FACTS}
     _assert_tenants_see_their_own(tiers["olap"])
 

@@ -44,11 +44,6 @@ from pg_class as c where c.relnamespace = 'marts'::regnamespace and c.relkind in
 
 
 @pytest.fixture
-def warehouse(tiers: dict[str, str], tmp_path: Path) -> Warehouse:
-    return Warehouse(tiers["olap"], tmp_path)
-
-
-@pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the dbt project that a test may edit."""
     copy = tmp_path / "dbt_project"
@@ -112,9 +107,9 @@ def _edit(project: Path) -> None:
 
 
 def test_an_index_that_is_added_does_not_skip_the_refresh_and_a_view_that_is_the_same_is_not_touched(
-    warehouse: Warehouse, project: Path
+    built: Warehouse, project: Path
 ) -> None:
-    warehouse.build()
+    warehouse = built
     versions = "select relname, xmin::text from pg_class where relkind = 'v' and relnamespace = 'tenant'::regnamespace"
     before = warehouse.rows(versions)
     with warehouse.connect("pm_etl") as connection:

@@ -277,10 +277,10 @@ def _each_column_differs(found: dict[str, Compared], states: dict[str, str]) -> 
     assert {s: r.state for s, r in found.items() if r.state != "equal"} == states
 
 
-def test_marts_are_the_sums_of_raw_and_a_fix_reaches_them(tiers: Tiers, tmp_path: Path) -> None:
+def test_marts_are_the_sums_of_raw_and_a_fix_reaches_them(tiers: Tiers, dbt_home: Path) -> None:
     generate(tiers, Options(tenants=2, messages=600, days=20, seed=11, as_of=AS_OF), lambda *_: None)
     load(tiers)
-    build.run(tiers["olap"], home=tmp_path, as_of=AS_OF)
+    build.run(tiers["olap"], home=dbt_home, as_of=AS_OF)
     _each_column_differs(compare(tiers, marts=True), {})
 
     # Past the triggers: read again by the fix, and built by the build that follows.
@@ -298,7 +298,7 @@ def test_marts_are_the_sums_of_raw_and_a_fix_reaches_them(tiers: Tiers, tmp_path
     waiting = compare(tiers, MESSAGES, marts=True)
     assert waiting[MESSAGES].state == "equal"
     assert waiting["intermediate.int_messages"].state == "waiting"
-    build.run(tiers["olap"], home=tmp_path, as_of=AS_OF)
+    build.run(tiers["olap"], home=dbt_home, as_of=AS_OF)
     compare(tiers, MESSAGES, marts=True, fix=True)
-    build.run(tiers["olap"], home=tmp_path, as_of=AS_OF)
+    build.run(tiers["olap"], home=dbt_home, as_of=AS_OF)
     _each_column_differs(compare(tiers, marts=True, full=True), {})

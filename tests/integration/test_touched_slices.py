@@ -197,17 +197,17 @@ def _facts(url: str, mart: str) -> dict[tuple[object, ...], tuple[int, ...]]:
     return {row[: len(keys)]: row[len(keys) :] for row in rows if any(row[len(keys) :])}
 
 
-def test_nothing_stays_behind_in_the_marts_when_messages_and_events_move(tiers: Databases, tmp_path: Path) -> None:
+def test_nothing_stays_behind_in_the_marts_when_messages_and_events_move(tiers: Databases, dbt_home: Path) -> None:
     dice = random.Random(5)
     with psycopg.connect(tiers["content"], autocommit=True) as content:
         _fill(dice, content)
         _ingest(tiers)
-        build.run(tiers["olap"], home=tmp_path, as_of=AS_OF)
+        build.run(tiers["olap"], home=dbt_home, as_of=AS_OF)
         before = {mart: _facts(tiers["olap"], mart) for mart in FACTS}
         _stir(dice, content)
         _stir(dice, content)
     _ingest(tiers)
-    assert build.run(tiers["olap"], home=tmp_path, as_of=AS_OF).started_dbt
+    assert build.run(tiers["olap"], home=dbt_home, as_of=AS_OF).started_dbt
     messages = recount.messages(tiers["content"], AS_OF)
     for mart, keys in FACTS.items():
         after = _facts(tiers["olap"], mart)
