@@ -30,8 +30,8 @@ from psycopg.types.json import Jsonb
 
 from penguin_pipelines.errors import BaselineRunning, PenguinError
 from penguin_pipelines.lib import db, extract, load
-from penguin_pipelines.lib.extract import Snapshot
-from penguin_pipelines.lib.load import Bookmark, Throttle
+from penguin_pipelines.lib.extract import Bookmark, Identity, Snapshot
+from penguin_pipelines.lib.load import Throttle
 from penguin_pipelines.lib.specs import Table, long_type
 from penguin_pipelines.lib.sql import blocks, compose
 from penguin_pipelines.settings import Settings
@@ -97,8 +97,7 @@ class _Read:
     """A first read that is under way."""
 
     horizon: int
-    system_identifier: int
-    timeline: int
+    identity: Identity
     columns: dict[str, str]
     files: dict[str, int]
     expected: int
@@ -162,7 +161,7 @@ def adopt(warehouse: psycopg.Connection, table: Table) -> Bookmark | None:
     warehouse.execute(compose("baseline", "appear", landing=_landing(table), raw=sql.Identifier(table.name)))
     warehouse.execute(blocks("baseline")["forget"], _named(table))
     load.touch_everything(warehouse, table)
-    return Bookmark(known.horizon, known.system_identifier, known.timeline, rows)
+    return Bookmark(known.horizon, known.identity, rows)
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def _running(table: Table) -> BaselineRunning:
 
 def _known(warehouse: psycopg.Connection, table: Table) -> _Read | None:
     row = warehouse.execute(blocks("baseline")["known"], _named(table)).fetchone()
-    return _Read(int(row[0]), *row[1:]) if row else None
+    return _Read(int(row[0]), Identity(*row[1:4]), *row[4:]) if row else None
 
 
 def _ranges(warehouse: psycopg.Connection, table: Table) -> list[tuple[int, int, int | None]]:
@@ -212,9 +211,8 @@ def _resumable(warehouse: psycopg.Connection, origin: _Origin) -> _Read | None:
     if known is None:
         return None
     with origin.snapshot() as snapshot:
-        same_source = (known.system_identifier, known.timeline) == (snapshot.system_identifier, snapshot.timeline)
         if (
-            same_source
+            known.identity == snapshot.identity
             and known.horizon <= snapshot.ceiling
             and known.columns == _columns(origin.table)
             and not _moved(snapshot, origin.table, known)
@@ -230,7 +228,7 @@ def _begin(warehouse: psycopg.Connection, origin: _Origin, limits: Limits) -> _R
     with origin.snapshot() as snapshot:
         found = _files(snapshot, table)
         known = _Read(
-            snapshot.horizon, snapshot.system_identifier, snapshot.timeline, _columns(table),
+            snapshot.horizon, snapshot.identity, _columns(table),
             {str(oid): file for oid, file, *_ in found}, sum(f[4] for f in found), is_ready=False,
         )  # fmt: skip
         begun = snapshot.read
@@ -245,8 +243,7 @@ def _begin(warehouse: psycopg.Connection, origin: _Origin, limits: Limits) -> _R
             {
                 **_named(table),
                 "horizon": str(known.horizon),
-                "system_identifier": known.system_identifier,
-                "timeline": known.timeline,
+                **vars(known.identity),
                 "columns": Jsonb(known.columns),
                 "files": Jsonb(known.files),
                 "rows_expected": known.expected,
@@ -304,7 +301,7 @@ def _read_range(
     bounds: tuple[int, int],
     throttle: Throttle | None,
 ) -> int:
-    if (known.system_identifier, known.timeline) != (snapshot.system_identifier, snapshot.timeline):
+    if known.identity != snapshot.identity:
         raise _Rewritten
     query = extract.range_rows(snapshot, table, known.horizon, *bounds)
     with warehouse.transaction():

@@ -15,10 +15,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import LiteralString, cast
+from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import sql
@@ -46,6 +46,30 @@ class Holder:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Where transaction ids have their meaning: a database of a cluster on a timeline."""
+
+    system_identifier: int
+    timeline: int
+    database_oid: int | None
+    """None in bookmarks of older releases."""
+
+
+@dataclass(frozen=True)
+class Bookmark:
+    """How far a table has been read."""
+
+    horizon: int
+    identity: Identity
+    row_count: int
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Bookmark:
+        """From horizon, system identifier, timeline, rows and database, as the queries give them."""
+        return cls(int(row[0]), Identity(row[1], row[2], row[4]), row[3])
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One consistent look at a source. All its tables are read through `connection`, inside one transaction."""
 
@@ -53,8 +77,7 @@ class Snapshot:
     connection: psycopg.Connection
     horizon: int
     ceiling: int
-    system_identifier: int
-    timeline: int
+    identity: Identity
     read: datetime
     holder: Holder | None
     columns: dict[str, dict[str, str]]
@@ -86,8 +109,7 @@ def open_snapshot(url: str, source: str, *, pseudonym_key: str) -> Iterator[Snap
             connection=connection,
             horizon=int(window[0]),
             ceiling=int(window[1]),
-            system_identifier=window[2],
-            timeline=window[3],
+            identity=Identity(window[2], window[3], window[5]),
             read=window[4],
             holder=Holder(*held) if held else None,
             columns=columns,
@@ -108,21 +130,28 @@ def hmac_pads(key: str) -> tuple[str, str]:
     return bytes(b ^ 0x36 for b in block).hex(), bytes(b ^ 0x5C for b in block).hex()
 
 
-def check_identity(snapshot: Snapshot, table: Table, horizon: int, system_identifier: int, timeline: int) -> None:
-    """Stops when a bookmark speaks of another cluster: its transaction ids mean nothing there."""
+def check_identity(snapshot: Snapshot, table: Table, bookmark: Bookmark) -> None:
+    """Stops when a bookmark speaks of another cluster or database: its transaction ids mean nothing here."""
+    seen, here = bookmark.identity, snapshot.identity
     remedy = f"Read the table anew with: penguin ingest --full --table {table.full_name}"
-    if system_identifier != snapshot.system_identifier:
+    if seen.system_identifier != here.system_identifier:
         raise SourceReplaced(
             f"Source '{snapshot.source}' is another cluster than {table.full_name} was read from. {remedy}"
         )
-    if timeline != snapshot.timeline:
+    if seen.timeline != here.timeline:
         raise SourceReplaced(
-            f"Source '{snapshot.source}' is on timeline {snapshot.timeline}, {table.full_name} was read on {timeline}: "
-            f"it was restored or failed over. {remedy}"
+            f"Source '{snapshot.source}' is on timeline {here.timeline}, {table.full_name} was read on "
+            f"{seen.timeline}: it was restored or failed over. {remedy}"
         )
-    if horizon > snapshot.ceiling:
+    if seen.database_oid not in (None, here.database_oid):
         raise SourceReplaced(
-            f"The bookmark of {table.full_name} ({horizon}) lies beyond the last transaction of source "
+            f"Source '{snapshot.source}' is another database of the cluster (oid {here.database_oid}) than "
+            f"{table.full_name} was read from (oid {seen.database_oid}): it was dropped and restored, or its URL "
+            f"changed. {remedy}"
+        )
+    if bookmark.horizon > snapshot.ceiling:
+        raise SourceReplaced(
+            f"The bookmark of {table.full_name} ({bookmark.horizon}) lies beyond the last transaction of source "
             f"'{snapshot.source}' ({snapshot.ceiling}). {remedy}"
         )
 

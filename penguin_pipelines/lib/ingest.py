@@ -17,8 +17,8 @@ import psycopg
 from penguin_pipelines.errors import PenguinError
 from penguin_pipelines.lib import baseline, db, extract, load, specs
 from penguin_pipelines.lib.baseline import Limits, Tell
-from penguin_pipelines.lib.extract import Snapshot
-from penguin_pipelines.lib.load import Bookmark, Loaded
+from penguin_pipelines.lib.extract import Bookmark, Snapshot
+from penguin_pipelines.lib.load import Loaded
 from penguin_pipelines.lib.specs import Table
 from penguin_pipelines.lib.sql import blocks
 from penguin_pipelines.migrations import runner
@@ -173,7 +173,7 @@ class _Parts:
         """The snapshot as far as one part goes. What is wrong with the table is reported with the table."""
         try:
             extract.check_columns(snapshot, table)
-            extract.check_identity(snapshot, table, seen.horizon, seen.system_identifier, seen.timeline)
+            extract.check_identity(snapshot, table, seen)
         except PenguinError:
             return None
         return extract.part_of_window(snapshot, table, seen.horizon, self.limits.window_rows)
@@ -188,10 +188,12 @@ def _table(
     unlisted = tuple(extract.check_columns(snapshot, table))
     extract.hold(snapshot, table)
     if seen and not full:
-        extract.check_identity(snapshot, table, seen.horizon, seen.system_identifier, seen.timeline)
+        extract.check_identity(snapshot, table, seen)
         gained = [c for c in table.raw_columns if c.name not in load.raw_columns(warehouse, table)]
         gained_index = load.missing_indexes(warehouse, table)
         if not gained and not gained_index and not _changed(warehouse, snapshot, table, seen):
+            if seen.identity.database_oid is None:
+                load.name_database(warehouse, snapshot, table)
             return Loaded(table.full_name, "idle", 0, 0, 0, 0, seen.row_count, seen.horizon, unlisted)
     with warehouse.transaction():
         done = _in_turn(warehouse, snapshot, table, full)
@@ -208,7 +210,7 @@ def _in_turn(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, fu
     """Loads one table while no other run does. The bookmark is read under the lock: a faster run is built upon."""
     warehouse.execute(blocks("load")["take_turn"], {"table": table.full_name})
     row = warehouse.execute(blocks("load")["bookmark"], {"source": table.source, "table": table.name}).fetchone()
-    bookmark = Bookmark(int(row[0]), row[1], row[2], row[3]) if row else None
+    bookmark = Bookmark.of(row) if row else None
     have = load.raw_columns(warehouse, table)
     if not have:
         return _first(warehouse, snapshot, table)
@@ -225,7 +227,7 @@ def _first(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> L
     bookmark = baseline.adopt(warehouse, table)
     if bookmark is None:
         return load.baseline(warehouse, snapshot, table)
-    extract.check_identity(snapshot, table, bookmark.horizon, bookmark.system_identifier, bookmark.timeline)
+    extract.check_identity(snapshot, table, bookmark)
     rest = load.merge(warehouse, snapshot, table, bookmark, all_touched=True)
     return dataclasses.replace(
         rest,

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from psycopg.waiting import Wait
 
 from penguin_pipelines.lib import buckets, extract
-from penguin_pipelines.lib.extract import Holder, Snapshot
+from penguin_pipelines.lib.extract import Bookmark, Holder, Snapshot
 from penguin_pipelines.lib.specs import Table, long_type
 from penguin_pipelines.lib.sql import blocks, compose
 
@@ -30,16 +30,6 @@ _MESSAGE = ("tenant_id", "storage_key", "activity_date", "campaign_id", "step_id
 
 BLOCK = 256 * 1024
 """Bytes that are gathered before they go to the warehouse."""
-
-
-@dataclass(frozen=True)
-class Bookmark:
-    """How far a table has been read."""
-
-    horizon: int
-    system_identifier: int
-    timeline: int
-    row_count: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,7 @@ class Throttle:
 def bookmarks(warehouse: psycopg.Connection, source: str) -> dict[str, Bookmark]:
     """Bookmarks of a source by table."""
     found = warehouse.execute(blocks("load")["bookmarks"], {"source": source})
-    return {row[0]: Bookmark(int(row[1]), row[2], row[3], row[4]) for row in found}
+    return {row[0]: Bookmark.of(row[1:]) for row in found}
 
 
 def baseline(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> Loaded:
@@ -207,13 +197,15 @@ def repair(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table, want
         compose("load", "apply_deletes", table=raw, match=_match("r", "g", table), older=sql.SQL("true"))
     ).rowcount
     written, noted = _upsert(warehouse, table, full=True, slices=table.slice != "none")
-    count = _one(
-        warehouse,
-        compose(
-            "reconcile", "repaired_count", table=raw, source=sql.Literal(table.source), short=sql.Literal(table.name)
-        ),
-    )[0]
+    count = recount(warehouse, table)
     return Loaded(table.full_name, "repair", delivered, written, deleted, slices + noted, count, int(row[0]))
+
+
+def recount(warehouse: psycopg.Connection, table: Table) -> int:
+    """Makes the row count of a bookmark right again, while no other run loads the table. Caller commits."""
+    warehouse.execute(blocks("load")["take_turn"], {"table": table.full_name})
+    names = {"source": sql.Literal(table.source), "short": sql.Literal(table.name)}
+    return _one(warehouse, compose("load", "recount", table=raw_relation(table), **names))[0]
 
 
 def kept(snapshot: Snapshot, table: Table) -> sql.Composable:
@@ -447,13 +439,18 @@ def _set_bookmark(warehouse: psycopg.Connection, snapshot: Snapshot, table: Tabl
             "source": table.source,
             "table": table.name,
             "horizon": str(snapshot.horizon),
-            "system_identifier": snapshot.system_identifier,
-            "timeline": snapshot.timeline,
+            **vars(snapshot.identity),
             "columns": Jsonb({c.name: long_type(c.type) for c in table.raw_columns}),
             "row_count": count,
             "source_read": snapshot.read,
         },
     )
+
+
+def name_database(warehouse: psycopg.Connection, snapshot: Snapshot, table: Table) -> None:
+    """Completes a bookmark of an older release, which does not know its database, once its cluster is confirmed."""
+    names = {"source": table.source, "table": table.name, "database_oid": snapshot.identity.database_oid}
+    warehouse.execute(blocks("load")["name_database"], names)
 
 
 def raw_relation(table: Table) -> sql.Identifier:

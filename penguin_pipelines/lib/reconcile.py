@@ -27,7 +27,7 @@ from psycopg.types.json import Jsonb
 
 from penguin_pipelines.errors import PenguinError
 from penguin_pipelines.lib import buckets, db, extract, load, specs
-from penguin_pipelines.lib.extract import Snapshot
+from penguin_pipelines.lib.extract import Bookmark, Snapshot
 from penguin_pipelines.lib.specs import Column, Table
 from penguin_pipelines.lib.sql import blocks, compose
 from penguin_pipelines.migrations import runner
@@ -83,8 +83,9 @@ class _Sides:
     warehouse: psycopg.Connection
     snapshot: Snapshot
     table: Table
-    bookmark: load.Bookmark
+    bookmark: Bookmark
     raw_ceiling: int
+    raw_database: int
 
     @property
     def raw(self) -> sql.Identifier:
@@ -137,7 +138,8 @@ class _Sides:
 
     def fingerprint(self, pseudonym_key: str) -> str:
         columns = [(c.name, c.type, c.origin, c.how) for c in self.table.raw_columns]
-        return sha256(repr((columns, self.table.floor, pseudonym_key)).encode()).hexdigest()[:32]
+        databases = (self.snapshot.identity.database_oid, self.raw_database)
+        return sha256(repr((columns, self.table.floor, databases, pseudonym_key)).encode()).hexdigest()[:32]
 
 
 def reconcile(
@@ -225,26 +227,31 @@ def _compare(
         assert here is not None
         if row is None:
             return Compared(table.full_name, "never_read"), []
-        bookmark = load.Bookmark(int(row[0]), row[1], row[2], row[3])
+        bookmark = Bookmark.of(row)
         with extract.open_snapshot(urls[table.source], table.source, pseudonym_key=key) as snapshot:
             extract.check_columns(snapshot, table)
-            extract.check_identity(snapshot, table, bookmark.horizon, bookmark.system_identifier, bookmark.timeline)
+            extract.check_identity(snapshot, table, bookmark)
             lacking = [c.name for c in table.raw_columns if c.name not in load.raw_columns(warehouse, table)]
             if lacking:
                 raise PenguinError(
                     f"The raw table of {table.full_name} lacks {', '.join(lacking)}. "
                     f"Add them with: penguin ingest --table {table.full_name}"
                 )
-            sides = _Sides(warehouse, snapshot, table, bookmark, int(here[1]))
+            sides = _Sides(warehouse, snapshot, table, bookmark, int(here[1]), here[5])
             fingerprint = sides.fingerprint(key)
             mark = None if full else _valid_mark(sides, here, fingerprint)
             result, unequal = _look(sides, mark)
+        live = _live_rows(sides, result)
         warehouse.rollback()
+    if live != bookmark.row_count:
+        # A bookmark that was restored alone brings an old number, and windows only add to it.
+        with writer.transaction():
+            load.recount(writer, table)
+        result = replace(result, details={**result.details, "row_count": [bookmark.row_count, live]})
     if result.state == "equal":
         values = {
-            **names, "verified_through": str(bookmark.horizon), "system_identifier": snapshot.system_identifier,
-            "timeline": snapshot.timeline, "raw_through": here[0], "raw_system_identifier": here[2],
-            "raw_timeline": here[3], "fingerprint": fingerprint,
+            **names, **vars(snapshot.identity), "verified_through": str(bookmark.horizon), "raw_through": here[0],
+            "raw_system_identifier": here[2], "raw_timeline": here[3], "fingerprint": fingerprint,
         }  # fmt: skip
         writer.execute(blocks("reconcile")["set_mark"], values)
         result = replace(result, verified_through=bookmark.horizon)
@@ -256,7 +263,7 @@ def _valid_mark(sides: _Sides, here: tuple[Any, ...], fingerprint: str) -> _Mark
     names = {"source": sides.table.source, "table": sides.table.name}
     row = sides.warehouse.execute(blocks("reconcile")["mark"], names).fetchone()
     snapshot = sides.snapshot
-    now = (snapshot.system_identifier, snapshot.timeline, here[2], here[3], fingerprint)
+    now = (snapshot.identity.system_identifier, snapshot.identity.timeline, here[2], here[3], fingerprint)
     if row is None or (row[1], row[2], row[4], row[5], row[6]) != now:
         return None
     mark = _Mark(int(row[0]), int(row[3]))
@@ -298,6 +305,15 @@ def _look(sides: _Sides, mark: _Mark | None) -> tuple[Compared, list[int]]:
         result, state="different" if unequal else "equal", unequal_buckets=len(unequal), missing=missing, stale=stale,
         ghost=ghost, compared_rows=compared, details=details,
     ), unequal  # fmt: skip
+
+
+def _live_rows(sides: _Sides, result: Compared) -> int:
+    """Live rows of the raw table; counted again only where the comparison left some out."""
+    if result.state == "equal" and not result.waiting and not sides.table.floor:
+        return result.raw_rows
+    row = sides.warehouse.execute(compose("load", "count_live", table=sides.raw)).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def _fitting(sides: _Sides) -> int:

@@ -14,8 +14,8 @@ import psycopg
 from psycopg import sql
 
 from penguin_pipelines.errors import PenguinError, mask
-from penguin_pipelines.lib import db, extract, load, reconcile, specs
-from penguin_pipelines.lib.extract import Snapshot
+from penguin_pipelines.lib import db, extract, reconcile, specs
+from penguin_pipelines.lib.extract import Bookmark, Snapshot
 from penguin_pipelines.lib.sql import blocks, compose
 from penguin_pipelines.migrations import runner
 from penguin_pipelines.settings import TIERS
@@ -100,11 +100,10 @@ def _source(url: str, source: str, warehouse: psycopg.Connection, pseudonym_key:
 
 
 def _table(snapshot: Snapshot, table: specs.Table, mark: tuple[Any, ...]) -> Report:
-    _, horizon, system_identifier, timeline, rows, source_read, _columns = mark
-    bookmark = load.Bookmark(int(horizon), system_identifier, timeline, rows)
+    bookmark, source_read = Bookmark.of(mark[1:]), mark[-1]
     try:
         extract.check_columns(snapshot, table)
-        extract.check_identity(snapshot, table, bookmark.horizon, system_identifier, timeline)
+        extract.check_identity(snapshot, table, bookmark)
         pending = extract.has_changes(snapshot, table, bookmark.horizon)
         state = "changes waiting" if pending else "up to date"
     except PenguinError as e:
@@ -114,7 +113,7 @@ def _table(snapshot: Snapshot, table: specs.Table, mark: tuple[Any, ...]) -> Rep
     return {
         "watermark": bookmark.horizon,
         "read": _iso(source_read),
-        "rows": rows,
+        "rows": bookmark.row_count,
         "lag_seconds": lag,
         "state": state,
         "held_back": held,

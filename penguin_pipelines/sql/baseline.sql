@@ -29,14 +29,14 @@ select pg_advisory_unlock(hashtextextended('baseline ' || %(table)s, 0))
 
 -- name: known
 -- A first read that is under way.
-select horizon::text, system_identifier, timeline, columns, files, rows_expected, is_ready
+select horizon::text, system_identifier, timeline, database_oid, columns, files, rows_expected, is_ready
 from ops.baselines
 where source = %(source)s and table_name = %(table)s
 
 -- name: begin
 -- Notes the horizon before the first range is read.
-insert into ops.baselines (source, table_name, horizon, system_identifier, timeline, columns, files, rows_expected, begun)
-values (%(source)s, %(table)s, %(horizon)s::xid8, %(system_identifier)s, %(timeline)s, %(columns)s, %(files)s, %(rows_expected)s, %(begun)s)
+insert into ops.baselines (source, table_name, horizon, system_identifier, timeline, database_oid, columns, files, rows_expected, begun)
+values (%(source)s, %(table)s, %(horizon)s::xid8, %(system_identifier)s, %(timeline)s, %(database_oid)s, %(columns)s, %(files)s, %(rows_expected)s, %(begun)s)
 
 -- name: add_range
 -- A range that is to be read.

@@ -5,7 +5,8 @@ select
   pg_snapshot_xmax(pg_current_snapshot())::text as ceiling,
   (select system_identifier from pg_control_system()) as system_identifier,
   (select timeline_id from pg_control_checkpoint()) as timeline,
-  now() as source_read
+  now() as source_read,
+  (select oid::bigint from pg_database where datname = current_database()) as database_oid
 
 -- name: held_back_by
 -- The oldest transaction that still may write, when it is what keeps the horizon low.

@@ -1,13 +1,13 @@
 -- name: bookmark
 -- How far a table has been read; locked so that two loads of one table take turns.
-select horizon::text, system_identifier, timeline, row_count, columns
+select horizon::text, system_identifier, timeline, row_count, database_oid
 from ops.bookmarks
 where source = %(source)s and table_name = %(table)s
 for update
 
 -- name: bookmarks
 -- Every bookmark of a source.
-select table_name, horizon::text, system_identifier, timeline, row_count, source_read, columns
+select table_name, horizon::text, system_identifier, timeline, row_count, database_oid, source_read
 from ops.bookmarks
 where source = %(source)s
 
@@ -17,11 +17,22 @@ select pg_advisory_xact_lock(hashtextextended('ingest ' || %(table)s, 0))
 
 -- name: set_bookmark
 -- Advances a bookmark in the commit of the rows.
-insert into ops.bookmarks (source, table_name, horizon, system_identifier, timeline, columns, row_count, source_read)
-values (%(source)s, %(table)s, %(horizon)s::xid8, %(system_identifier)s, %(timeline)s, %(columns)s, %(row_count)s, %(source_read)s)
+insert into ops.bookmarks (source, table_name, horizon, system_identifier, timeline, database_oid, columns, row_count, source_read)
+values (%(source)s, %(table)s, %(horizon)s::xid8, %(system_identifier)s, %(timeline)s, %(database_oid)s, %(columns)s, %(row_count)s, %(source_read)s)
 on conflict (source, table_name) do update set
   horizon = excluded.horizon, system_identifier = excluded.system_identifier, timeline = excluded.timeline,
-  columns = excluded.columns, row_count = excluded.row_count, source_read = excluded.source_read, updated = now()
+  database_oid = excluded.database_oid, columns = excluded.columns, row_count = excluded.row_count, source_read = excluded.source_read, updated = now()
+
+-- name: recount
+-- Live rows as they are; the bookmark itself stays.
+update ops.bookmarks set row_count = (select count(*) from {table} where _deleted is null)
+where source = {source} and table_name = {short}
+returning row_count
+
+-- name: name_database
+-- Gives a bookmark of an older release the database that it was read from.
+update ops.bookmarks set database_oid = %(database_oid)s
+where source = %(source)s and table_name = %(table)s and database_oid is null
 
 -- name: raw_columns
 -- Columns that a raw table has.

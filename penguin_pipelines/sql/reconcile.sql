@@ -17,7 +17,7 @@ on conflict (source, table_name) do update set
 
 -- name: bookmark
 -- How far a table has been read, without a lock.
-select horizon::text, system_identifier, timeline, row_count from ops.bookmarks where source = %(source)s and table_name = %(table)s
+select horizon::text, system_identifier, timeline, row_count, database_oid from ops.bookmarks where source = %(source)s and table_name = %(table)s
 
 -- name: keep_result
 -- Writes down what was found.
@@ -117,12 +117,6 @@ from (
   union all
   select r.* from gone as g join {table} as r on {match_gone} where r._deleted is null
 ) as r {through}
-
--- name: repaired_count
--- Live rows after a repair; the bookmark itself stays.
-update ops.bookmarks set row_count = (select count(*) from {table} where _deleted is null)
-where source = {source} and table_name = {short}
-returning row_count
 
 -- name: is_built
 -- Whether there is anything to compare the marts with.

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -48,6 +49,10 @@ class Platform:
     def close(self) -> None:
         for connection in self._open.values():
             connection.close()
+
+    def forget_connections(self) -> None:
+        self.close()
+        self._open.clear()
 
     def results(self, *names: str, full: bool = False) -> dict[str, Loaded | Failed]:
         """One run over tables by name, once everything committed lies below the horizon."""
@@ -691,6 +696,7 @@ def test_an_error_of_the_database_in_one_table_leaves_the_others_alone(platform:
         ("system_identifier = 1", "another cluster"),
         ("timeline = timeline + 1", "restored or failed over"),
         ("horizon = '900000000000'", "beyond the last transaction"),
+        ("database_oid = 1", "another database of the cluster"),
     ],
 )
 def test_a_replaced_source_stops_with_the_command_that_reads_it_anew(
@@ -706,6 +712,41 @@ def test_a_replaced_source_stops_with_the_command_that_reads_it_anew(
     assert sentence in str(failed.error)
     assert f"penguin ingest --full --table {MESSAGES}" in str(failed.error)
     assert platform.bookmark(MESSAGES) == before
+
+
+@pytest.mark.alters
+def test_a_database_dropped_and_restored_in_its_cluster_stops_the_run(platform: Platform) -> None:
+    """The ids of the copy are those of the cluster: without the oid the run would go on and miss what was lost."""
+    for _ in range(3):
+        make(platform["content"], "email_messages")
+    platform.run(MESSAGES)
+    whole, name = platform.tiers["content"], urlsplit(platform.tiers["content"]).path.removeprefix("/")
+    platform["content"].execute("delete from email_messages where ctid = '(0,1)'")
+    platform.forget_connections()
+    with psycopg.connect(whole.replace(f"/{name}", "/postgres"), autocommit=True) as server:
+        old, new = sql.Identifier(name), sql.Identifier(f"{name}_new")
+        server.execute(sql.SQL("create database {} template {}").format(new, old))
+        server.execute(sql.SQL("drop database {} with (force)").format(old))
+        server.execute(sql.SQL("alter database {} rename to {}").format(new, old))
+    failed = platform.results(MESSAGES)[MESSAGES]
+    assert isinstance(failed, Failed) and isinstance(failed.error, SourceReplaced)
+    assert f"penguin ingest --full --table {MESSAGES}" in str(failed.error)
+    assert platform.run(MESSAGES, full=True).row_count == 2
+    assert platform.run(MESSAGES).mode == "idle"
+    platform.assert_equal(MESSAGES)
+
+
+def test_a_bookmark_of_an_older_release_takes_the_database_with_the_next_run(platform: Platform) -> None:
+    make(platform["content"], "email_messages")
+    platform.run(MESSAGES)
+    named = "select database_oid from ops.bookmarks where table_name = 'email_messages'"
+    before = platform["olap"].execute(named).fetchone()
+    for change in (False, True):
+        platform["olap"].execute("update ops.bookmarks set database_oid = null")
+        if change:
+            make(platform["content"], "email_messages")
+        assert platform.run(MESSAGES).mode == ("delta" if change else "idle")
+        assert platform["olap"].execute(named).fetchone() == before != (None,)
 
 
 @pytest.mark.alters

@@ -82,6 +82,24 @@ def bucket_of(url: str, table: specs.Table, total: int, storage_key: str) -> int
     return row[0]
 
 
+@pytest.mark.parametrize("changed", [False, True], ids=["quiet", "in flight"])
+def test_the_row_count_of_a_restored_bookmark_is_made_right(many: Tiers, changed: bool) -> None:
+    """Replaying old windows adds nothing, so only counting can tell."""
+    counted = "select row_count from ops.bookmarks where table_name = 'email_messages'"
+    past_triggers(many["olap"], "update ops.bookmarks set row_count = 7, horizon = '3' where source = 'content'")
+    load(many, MESSAGES)
+    with psycopg.connect(many["olap"]) as warehouse, psycopg.connect(many["content"]) as content:
+        assert warehouse.execute(counted).fetchone() == (7,)
+        if changed:
+            content.execute("update email_messages set open_count = 3 where storage_key = 'm5'")
+            content.commit()
+        found = one(many, MESSAGES)
+        assert (found.state, found.details["row_count"]) == ("equal", [7, 2000])
+        warehouse.commit()
+        assert warehouse.execute(counted).fetchone() == (2000,)
+    assert "row_count" not in one(many, MESSAGES).details
+
+
 # -- finding and mending ---------------------------------------------------------------------------
 
 

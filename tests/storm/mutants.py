@@ -17,7 +17,8 @@ import pytest
 from psycopg import sql
 
 from penguin_pipelines.lib import extract, ingest, load
-from penguin_pipelines.lib.load import Bookmark, Loaded
+from penguin_pipelines.lib.extract import Bookmark
+from penguin_pipelines.lib.load import Loaded
 from penguin_pipelines.lib.sql import blocks
 from storm.engine import Killed
 
