@@ -18,7 +18,7 @@ from penguin_pipelines.lib import build, dbt
 from penguin_pipelines.resources import OWNERS, TierResource, failure
 from penguin_pipelines.settings import exported
 
-GROUPS = ("staging", "intermediate", "campaigns", "mailboxes", "billing", "infrastructure", "operations")
+GROUPS = ("staging", "intermediate", "campaigns", "mailboxes", "billing", "infrastructure", "queue", "operations")
 
 KINDS = {"materialized_view": {"matview"}, "view": {"view"}}
 

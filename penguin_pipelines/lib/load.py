@@ -420,6 +420,9 @@ def _slice(table: Table) -> tuple[sql.Composable, sql.Composable, sql.Composable
             "join raw_content.email_messages as m on m.tenant_id = r.tenant_id and m.storage_key = r.storage_key"
         )
         return _list(_MESSAGE), sql.Literal("message"), message.format(sql.SQL("m")), through
+    if table.hour:
+        hour = sql.SQL("date_trunc('hour', r.{}, 'UTC')").format(sql.Identifier(table.hour))
+        return _list(("event_hour",)), sql.Literal("hour"), hour, nothing
     tenant = sql.SQL("r.tenant_id") if table.tenant else sql.SQL("null::uuid")
     entity = sql.SQL("r.{}").format(sql.Identifier(table.entity)) if table.entity else sql.SQL("null::uuid")
     return _list(("tenant_id", "entity_id")), sql.Literal("entity"), sql.SQL("{}, {}").format(tenant, entity), nothing

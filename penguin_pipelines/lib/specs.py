@@ -8,7 +8,8 @@ Fields of a stanza:
   by tenant.
 - `tenant`: column that holds the tenant; left out where the table has none or may hold none.
 - `slice`: what a change touches: `message` (the row is one), `event` (the message it belongs to by storage_key),
-  `entity COLUMN` (the thing with that id), `tenant` (the tenant as a whole) or `none`.
+  `entity COLUMN` (the thing with that id), `hour COLUMN` (the UTC hour of that time), `tenant` (the tenant as a whole)
+  or `none`.
 - `floor`: how long the source keeps rows, by `floor_column` (default created). Older raw rows are not missed there.
 - `indexes`: further indexes of the raw table.
 - `columns`, by class: `plain` as it is; `pseudonym` as a keyed hash (compared without case); `never` stays in the
@@ -70,7 +71,7 @@ class Table(BaseModel):
     mode: Mode = "xid8"
     key: Annotated[tuple[str, ...], Field(min_length=1)]
     tenant: str | None = None
-    slice: Annotated[str, Field(pattern=r"^(message|event|tenant|none|entity \w+)$")]
+    slice: Annotated[str, Field(pattern=r"^(message|event|tenant|none|(entity|hour) \w+)$")]
     floor: str | None = None
     floor_column: str = "created"
     indexes: tuple[tuple[str, ...], ...] = ()
@@ -83,7 +84,7 @@ class Table(BaseModel):
             "key": self.key,
             "tenant": (self.tenant,) if self.tenant else (),
             "domains": self.columns.domains,
-            "slice": (self.slice.split()[1],) if self.slice.startswith("entity") else (),
+            "slice": tuple(self.slice.split()[1:]),
             "floor_column": (self.floor_column,) if self.floor else (),
             "indexes": tuple(c for index in self.indexes for c in index),
         }
@@ -112,6 +113,11 @@ class Table(BaseModel):
     def entity(self) -> str | None:
         """Column whose value is the entity that a change touches."""
         return self.slice.split()[1] if self.slice.startswith("entity") else None
+
+    @property
+    def hour(self) -> str | None:
+        """Column with the time whose hour a change touches."""
+        return self.slice.split()[1] if self.slice.startswith("hour") else None
 
     @property
     def raw_columns(self) -> tuple[Column, ...]:

@@ -162,14 +162,14 @@ ended as (
   set status = 'completed', completed = to_timestamp(d.finished), result = d.result, lease_token = null, progress_percentage = 100
   from done as d
   where j.id = d.id and j.lease_token = d.token
-  returning j.id, j.tenant_id, j.queue_name, j.job_type, j.correlation_id, j.attempt_count, j.worker_id, to_timestamp(d.started) as started, to_timestamp(d.finished) as finished,
+  returning j.id, j.tenant_id, j.queue_name, j.job_type, j.correlation_id, j.attempt_count, j.worker_id, j.run, to_timestamp(d.started) as started, to_timestamp(d.finished) as finished,
     d.milliseconds
 ),
 logged as (
   insert into job_logs (job_id, tenant_id, log_level, status, message, context, attempt_number, worker_id, duration_ms, started, finished)
   select
     id, tenant_id, 'info', 'success', 'completed',
-    jsonb_build_object('queue', queue_name, 'type', job_type, 'correlation_id', correlation_id),
+    jsonb_build_object('queue', queue_name, 'type', job_type, 'correlation_id', correlation_id, 'run', run),
     attempt_count, worker_id, milliseconds, started, finished
   from ended
 )
@@ -185,7 +185,7 @@ with given as (
 ),
 held as (
   select
-    g.*, j.worker_id as worker, g.terminal or j.attempt_count >= j.max_attempts as dead,
+    g.*, j.worker_id as worker, j.run as due, g.terminal or j.attempt_count >= j.max_attempts as dead,
     case when g.at_once then 0 else
       least(q.backoff_base_seconds * power(q.backoff_multiplier, least(greatest(j.attempt_count, 1), 60) - 1), q.backoff_cap_seconds)
       * (0.75 + 0.5 * random())
@@ -206,7 +206,7 @@ ended as (
   where j.id = h.id and j.lease_token is not distinct from h.token
   returning
     j.id, j.tenant_id, j.queue_name, j.job_type, j.payload, j.correlation_id, j.attempt_count, j.priority, j.run, j.error_details,
-    h.worker, h.dead, h.class, h.message, to_timestamp(h.started) as started, to_timestamp(h.finished) as finished, h.milliseconds
+    h.worker, h.dead, h.due, h.class, h.message, to_timestamp(h.started) as started, to_timestamp(h.finished) as finished, h.milliseconds
 ),
 letters as (
   insert into dead_letter_jobs (original_job_id, tenant_id, queue_name, job_type, final_attempt, failure_reason, error_details, payload)
@@ -219,7 +219,7 @@ logged as (
   insert into job_logs (job_id, tenant_id, log_level, status, message, context, attempt_number, worker_id, duration_ms, started, finished)
   select
     id, tenant_id, case when dead then 'error' else 'warning' end, case when dead then 'failed' else 'retry' end, message,
-    jsonb_build_object('queue', queue_name, 'type', job_type, 'correlation_id', correlation_id, 'error_class', class),
+    jsonb_build_object('queue', queue_name, 'type', job_type, 'correlation_id', correlation_id, 'run', due, 'error_class', class),
     attempt_count, worker, milliseconds, started, finished
   from ended
 )

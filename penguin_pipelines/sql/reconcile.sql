@@ -174,8 +174,8 @@ where (a.sent, a.replied, a.unsubscribed, a.spam_complaints) is distinct from (b
 order by 1, 2
 
 -- name: waiting_tenants
--- Tenants with slices that wait to be built; null stands for all of them.
-select distinct case when kind = 'all' then null else tenant_id end from ops.touched_slices
+-- Tenants with slices that wait to be built; null stands for all of them. Hours are of the queue, which is nobody's mail.
+select distinct case when kind = 'all' then null else tenant_id end from ops.touched_slices where kind <> 'hour'
 
 -- name: touch_months
 -- Messages and facts of a tenant and month, so that the next build computes them again.

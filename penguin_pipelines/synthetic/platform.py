@@ -32,6 +32,8 @@ JOBS = [
 """Queue, job type, priority, timeout in seconds, attempts, share."""
 ERRORS = ["connection reset by peer", "timeout while waiting for the SMTP banner", "provider answered 503",
           "lock timeout", "mailbox authentication failed"]  # fmt: skip
+ERROR_CLASSES = ["ConnectionResetError", "TimeoutError", "ProviderUnavailable", "LockTimeout", "AuthenticationFailed"]
+"""Class of each."""
 _SHARES = {"completed": 84, "failed": 5, "queued": 5, "cancelled": 2, "expired": 1, "processing": 2,
            "migrated_to_redis": 1}  # fmt: skip
 STATUSES = [status for status, share in _SHARES.items() for _ in range(share)]
@@ -115,7 +117,7 @@ def _found_logs(scene: Scene, job: Record, timeout: int) -> list[Record]:
             "message": {"failed": "Attempts used up", "retry": "Attempt failed, will retry"}.get(outcome,
             "Done")
             if not running else "Started",
-            "context": None, "attempt_number": attempt, "worker_id": job["worker_id"],
+            "context": _found_context(job, attempt, start, outcome), "attempt_number": attempt, "worker_id": job["worker_id"],
             "duration_ms": None if running else int((end - start).total_seconds() * 1000),
             "memory_usage_mb": int(scene.rng.integers(60, 240)), "started": start,
             "finished": None if running else end,
@@ -123,6 +125,18 @@ def _found_logs(scene: Scene, job: Record, timeout: int) -> list[Record]:
         })  # fmt: skip
         end = max(start - timedelta(seconds=60 * 2 ** (attempt - 2)) if attempt > 1 else start, job["queued"])
     return lines
+
+
+def _found_context(job: Record, attempt: int, start: datetime, outcome: str) -> dict[str, Any] | None:
+    """What the engine writes beside a line: the queue, what was to run since when, and why it failed."""
+    if outcome == "attempting":
+        return None
+    due = job["queued"] if attempt == 1 else max(start - timedelta(seconds=2), job["queued"])
+    about = {"queue": job["queue_name"], "type": job["job_type"], "correlation_id": job["correlation_id"],
+             "run": due.isoformat()}  # fmt: skip
+    if outcome != "success":
+        about["error_class"] = ERROR_CLASSES[ERRORS.index(job["last_error_message"])]
+    return about
 
 
 def _found_letter(scene: Scene, job: Record, number: int) -> Record:

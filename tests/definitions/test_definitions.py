@@ -22,7 +22,7 @@ CRON = {
     "consistency_check": ("0 5 * * 1-6", "reconcile"),
     "weekly_reconcile": ("0 5 * * 0", "reconcile"),
 }
-AREAS = {"staging", "intermediate", "campaigns", "mailboxes", "billing", "infrastructure", "operations"}
+AREAS = {"staging", "intermediate", "campaigns", "mailboxes", "billing", "infrastructure", "queue", "operations"}
 GROUPS = AREAS | set(specs.SOURCES)
 
 
