@@ -117,15 +117,31 @@ def work(
         float, typer.Option(min=1, help="Seconds without a sign of life after which a job restarts.")
     ] = 60,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that running jobs get to finish after SIGTERM.")] = 30,
+    with_analytics: Annotated[
+        bool, typer.Option("--with-analytics", help="Run analytics jobs here: for an installation without Dagster.")
+    ] = False,
     until_empty: Annotated[bool, typer.Option("--until-empty", help="Stop when nothing is due any more.")] = False,
 ) -> None:
     """Run jobs until SIGTERM. A job type without a handler ends in the dead letters, so load the modules it needs."""
+    from penguin_pipelines.lib.queue import etl
+    from penguin_pipelines.lib.queue.handlers import load
     from penguin_pipelines.lib.queue.worker import Options, Worker, stopped_by_signals
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    modules = ("penguin_pipelines.lib.queue.builtin", *(handlers or ()))
+    modules = ["penguin_pipelines.lib.queue.builtin", *(handlers or ())]
+    if with_analytics:
+        modules.append("penguin_pipelines.lib.queue.analytics")
+    queues = tuple(dict.fromkeys(queue))
+    if etl.QUEUE in queues and not set(etl.SCHEDULES) & set(load(modules)):
+        # Without a handler they would end as dead letters, while the sensor of Dagster wants them.
+        queues = tuple(name for name in queues if name != etl.QUEUE)
+        if not queues:
+            raise PenguinError(
+                f"Queue {etl.QUEUE} is worked by Dagster; without Dagster, give this worker --with-analytics."
+            )
+        say(f"Queue {etl.QUEUE} is left to Dagster; to work it here use --with-analytics.")
     options = Options(
-        queues=tuple(dict.fromkeys(queue)),
+        queues=queues,
         concurrency=concurrency,
         modules=modules,
         lease=lease,

@@ -264,11 +264,19 @@ select pg_try_advisory_xact_lock(7201119)
 select id, lease_token, started, 'LeaseLost' as class, format('Worker %%s gave no sign of life for %%s s.', coalesce(worker_id, '?'), %(lease)s::integer) as message
 from jobs
 where status = 'processing' and coalesce(heartbeat, started, updated) < now() - make_interval(secs => %(lease)s)
+  and worker_id is distinct from %(orchestrator)s
 union all
 select id, lease_token, null, 'AttemptsUsed', 'The job waits without an attempt left.'
 from jobs
 where status = 'queued' and attempt_count >= max_attempts
 limit 1000
+
+-- name: let_go
+-- Jobs of an orchestrator that has been away for long, given back: their runs went on without it, so the attempt does not count.
+update jobs
+set status = 'queued', attempt_count = greatest(attempt_count - 1, 0), started = null, heartbeat = null, worker_id = null, lease_token = null
+where status = 'processing' and worker_id = %(orchestrator)s and coalesce(heartbeat, started, updated) < now() - %(away)s::interval
+returning id
 
 -- name: reclaim
 -- Jobs that older programs moved to Redis and that nobody took: back to Postgres, the only truth.

@@ -6,6 +6,7 @@ What a daemon does with requests is done here by `launch`: one run for each run 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.events import JobFailureData, RunFailureReason
@@ -26,7 +28,7 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, ScheduleInstigatorData
 from dagster._core.test_utils import create_run_for_test
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from servers import Databases
+from servers import PSEUDONYM_KEY, Databases, Server
 
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.queue import etl
@@ -129,22 +131,46 @@ class Daemon:
         return list(self.instance.get_runs(dg.RunsFilter(tags={SLOT_TAG: key})))
 
 
+@pytest.fixture(scope="module")
+def shared(
+    postgres: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Databases, dg.DagsterInstance]]:
+    """One queue and one instance: to make Dagster's tables takes longer than any test here."""
+    databases, home = Databases(postgres), tmp_path_factory.mktemp("dagster")
+    shutil.copyfile(CONFIGURATION, home / "dagster.yaml")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DAGSTER_HOME", str(home))
+        environment.setenv("PENGUIN_DAGSTER_STORAGE_URL", db.sqlalchemy_url(databases["dagster"], "psycopg2"))
+        with dg.DagsterInstance.get() as instance:
+            yield databases, instance
+    databases.drop()
+
+
 @pytest.fixture
 def daemon(
     definitions: dg.Definitions,
-    settings_env: dict[str, str],
-    tiers: Databases,
+    shared: tuple[Databases, dg.DagsterInstance],
     redis_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Daemon]:
-    shutil.copyfile(CONFIGURATION, tmp_path / "dagster.yaml")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    monkeypatch.setenv("PENGUIN_DAGSTER_STORAGE_URL", db.sqlalchemy_url(tiers["dagster"], "psycopg2"))
-    with dg.DagsterInstance.get() as instance:
-        made = Daemon(instance, definitions, tiers["queue"], redis_url)
-        with contextlib.closing(made.connection), contextlib.closing(made.producer):
-            yield made
+    """The sensors on an instance without runs and a queue without jobs."""
+    databases, instance = shared
+    for name in [n for n in os.environ if n.startswith("PENGUIN_") and n != "PENGUIN_DAGSTER_STORAGE_URL"]:
+        monkeypatch.delenv(name)
+    environment = {
+        "PENGUIN_ENV": "local", "PENGUIN_HOME": str(tmp_path), "PENGUIN_QUEUE_URL": databases["queue"],
+        "PENGUIN_REDIS_URL": redis_url, "PENGUIN_PSEUDONYM_KEY": PSEUDONYM_KEY,
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = Daemon(instance, definitions, databases["queue"], redis_url)
+    with contextlib.closing(made.connection), contextlib.closing(made.producer):
+        yield made
+        with psycopg.connect(databases["queue"]) as connection:
+            connection.execute("truncate jobs, job_logs, dead_letter_jobs")
+    instance.wipe()
+    instance.schedule_storage.wipe()  # type: ignore[union-attr]
 
 
 def test_a_due_job_becomes_the_run_that_its_schedule_would_ask_for(daemon: Daemon) -> None:
@@ -201,16 +227,18 @@ def test_a_request_that_a_crash_swallowed_is_made_again_under_the_same_key(daemo
     assert len(daemon.runs()) == 1
 
 
-def test_a_job_of_a_daemon_that_was_away_becomes_due_again_and_finds_its_run(daemon: Daemon) -> None:
+@pytest.mark.parametrize(("away", "meanwhile"), [("2 minutes", "processing"), ("2 hours", "queued")])
+def test_a_daemon_that_was_away_costs_its_jobs_no_attempt(daemon: Daemon, away: str, meanwhile: str) -> None:
+    """Workers of other queues sweep meanwhile. After an hour somebody else may take the job."""
     id_ = daemon.add()
     (run,) = daemon.launch(daemon.tick())
-    daemon.change("update jobs set heartbeat = now() - interval '2 minutes' where id = %s", id_)
+    daemon.change("update jobs set heartbeat = now() - %s::interval where id = %s", away, id_)
     with contextlib.closing(Store(daemon.url, "another worker")) as store:
         swept = store.sweep(60, 60)
-    assert swept is not None and swept.restarted == 1
-    assert daemon.job(id_)["status"] == "queued"
+    assert swept is not None and swept.restarted == swept.buried == 0
+    assert daemon.job(id_)["status"] == meanwhile
     assert not daemon.tick().run_requests
-    assert (daemon.job(id_)["status"], daemon.job(id_)["attempt_count"]) == ("processing", 2)
+    assert (daemon.job(id_)["status"], daemon.job(id_)["attempt_count"]) == ("processing", 1)
     daemon.report(run, "SUCCESS")
     daemon.tick()
     assert daemon.job(id_)["status"] == "completed"

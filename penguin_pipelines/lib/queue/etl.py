@@ -13,13 +13,12 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from penguin_pipelines.lib.queue.handlers import UnknownJobType
-from penguin_pipelines.lib.queue.model import Failure, Leased, TerminalError, failure_of
+from penguin_pipelines.lib.queue.model import ORCHESTRATOR, Failure, Leased, TerminalError, failure_of
 
 QUEUE = "analytics-processing"
 SLOT_TAG = "penguin/slot"
 """Tag of a run that says which slot it is of."""
-WORKER = "dagster"
-"""The name under which the orchestrator holds jobs; there is one of it."""
+WORKER = ORCHESTRATOR
 SCHEDULES: Mapping[str, str] = {
     "hourly_metrics": "hourly_metrics",
     "campaign-aggregate": "hourly_metrics",

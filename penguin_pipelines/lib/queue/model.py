@@ -21,6 +21,8 @@ from penguin_pipelines.errors import PenguinError
 
 HIGH, NORMAL, LOW = 1, 2, 3
 _HIGH_UNTIL, _NORMAL_UNTIL = 50, 150
+ORCHESTRATOR = "dagster"
+"""The worker name under which the orchestrator holds analytics jobs; there is one of it."""
 LARGEST_PAYLOAD = 65_536
 """Bytes. A payload holds references, not content."""
 

@@ -18,7 +18,7 @@ import psycopg
 
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.queue.hints import Hint
-from penguin_pipelines.lib.queue.model import Failure, Leased, Outcome, clean, utc_now
+from penguin_pipelines.lib.queue.model import ORCHESTRATOR, Failure, Leased, Outcome, clean, utc_now
 from penguin_pipelines.lib.sql import blocks
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ _PLANS = (
     "set enable_sort = off",
 )
 _FROZEN = "10s"
+_AWAY = "1 hour"
+"""So long the orchestrator may be away before its jobs are anybody's: their work is in runs, which do not die with it."""
 NOBODY = UUID(int=0)
 """Stands for the tenant of platform jobs where tenants take turns."""
 
@@ -162,8 +164,9 @@ class Store:
         with connection.transaction():
             if not self._turn_to_sweep():
                 return None
-            lost, now = self._run("lost", {"lease": lease}), utc_now()
+            lost, now = self._run("lost", {"lease": lease, "orchestrator": ORCHESTRATOR}), utc_now()
             ended = self._bury(lost, now) if lost else []
+            self._run("let_go", {"orchestrator": ORCHESTRATOR, "away": _AWAY})
             reclaimed = len(self._run("reclaim"))
             expired = len(self._run("expire"))
             due = [Hint(queue, priority, id_) for id_, queue, priority in self._run("became_due", {"seconds": since})]
