@@ -11,10 +11,12 @@ world at once.
 The world has 29 February, both nights of daylight saving in America and in Europe, ends of months and midnights of
 UTC and of Kathmandu to the microsecond, and a viewer in each of these zones.
 
-    PYTHONPATH=tests python -m portions --portions 20 --messages 3000 --seed 1        (make portions)
+    PYTHONPATH=tests python -m portions --portions 20 --messages 3000 --seed 1
 
-Here: the world, the feeding and the comparison. Not here: the short form (tests/integration/test_portions.py), what each
-counter must be (recount.py).
+which `make portions` does.
+
+Here: the world, the feeding and the comparison. Not here: the short form (tests/integration/test_portions.py), what
+each counter must be (recount.py).
 """
 
 from __future__ import annotations

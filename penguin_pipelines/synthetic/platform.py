@@ -117,7 +117,8 @@ def _found_logs(scene: Scene, job: Record, timeout: int) -> list[Record]:
             "message": {"failed": "Attempts used up", "retry": "Attempt failed, will retry"}.get(outcome,
             "Done")
             if not running else "Started",
-            "context": _found_context(job, attempt, start, outcome), "attempt_number": attempt, "worker_id": job["worker_id"],
+            "context": _found_context(job, attempt, start, outcome), "attempt_number": attempt,
+            "worker_id": job["worker_id"],
             "duration_ms": None if running else int((end - start).total_seconds() * 1000),
             "memory_usage_mb": int(scene.rng.integers(60, 240)), "started": start,
             "finished": None if running else end,
