@@ -37,6 +37,7 @@ from penguin_pipelines.lib.queue.model import NewJob
 from penguin_pipelines.lib.queue.producer import Producer
 from penguin_pipelines.lib.queue.store import Store, Turn
 from penguin_pipelines.resources import TierResource
+from penguin_pipelines.settings import DATABASES
 
 CONFIGURATION = Path(__file__).parents[2] / "dagster.yaml"
 SLOT = datetime(2026, 3, 1, 10, 5, tzinfo=UTC)
@@ -158,10 +159,12 @@ def daemon(
     databases, instance = shared
     for name in [n for n in os.environ if n.startswith("PENGUIN_") and n != "PENGUIN_DAGSTER_STORAGE_URL"]:
         monkeypatch.delenv(name)
-    environment = {
-        "PENGUIN_ENV": "local", "PENGUIN_HOME": str(tmp_path), "PENGUIN_QUEUE_URL": databases["queue"],
-        "PENGUIN_REDIS_URL": redis_url, "PENGUIN_PSEUDONYM_KEY": PSEUDONYM_KEY,
-    }  # fmt: skip
+    environment = {f"PENGUIN_{name.upper()}_URL": databases[name] for name in DATABASES} | {
+        "PENGUIN_ENV": "local",
+        "PENGUIN_HOME": str(tmp_path),
+        "PENGUIN_REDIS_URL": redis_url,
+        "PENGUIN_PSEUDONYM_KEY": PSEUDONYM_KEY,
+    }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     made = Daemon(instance, definitions, databases["queue"], redis_url)

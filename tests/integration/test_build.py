@@ -44,6 +44,8 @@ FACTS = (
     "intermediate.int_response_times",
     "intermediate.int_provider_days",
     "marts.dim_campaigns",
+    "marts.queue_analytics",
+    "intermediate.int_queue_failures",
 )
 NOT_COMPARED = ("id", "created", "updated", "billing_id")
 
@@ -99,6 +101,11 @@ insert into raw_oltp.domain_ip_assignments (id, tenant_id, domain_id, smtp_ip_ad
   '20 days' from raw_oltp.domains;
 update raw_content.email_messages set smtp_ip_address_id = pg_temp.u('ip' || substr(storage_key,
   2)::int %% 3) where storage_key <> 'm77';
+insert into raw_queue.job_logs (id, job_id, tenant_id, status, message, attempt_number, duration_ms, started, finished, context)
+select n, pg_temp.u('j' || n), case when n %% 3 > 0 then pg_temp.u('t' || n %% 3) end,
+  (array['success', 'success', 'retry', 'failed'])[n %% 4 + 1], '', n %% 3 + 1, n * 37, %(now)s - n * interval '17 minutes',
+  %(now)s, jsonb_build_object('queue', 'q' || n %% 2, 'type', 'x', 'run', %(now)s - n * interval '18 minutes', 'error_class',
+  'E' || n %% 5) from generate_series(1, 200) n;
 insert into ops.touched_slices (kind, cause) values ('all', 'content.email_messages');
 """
 
@@ -142,6 +149,18 @@ IP_CHANGES = (
     "md5('ip' || n)::uuid from generate_series(1, 5) n where n in (1, 4, 5)",
     "insert into ops.touched_slices (kind, cause, entity_id) values ('entity', 'oltp.blacklist_checks', "
     "md5('ip2')::uuid)",
+)
+QUEUE_CHANGES = (
+    "insert into raw_queue.job_logs (id, job_id, status, message, attempt_number, duration_ms, started, context) "
+    "select 1000, job_id, 'failed', '', 9, 5, started, context from raw_queue.job_logs where id = 7",
+    "update raw_queue.job_logs set started = started - interval '30 hours' where id = 9",
+    "delete from raw_queue.job_logs where id between 20 and 24",
+    # Purged by the source after its retention: it happened all the same.
+    "update raw_queue.job_logs set _deleted = now() where id = 60",
+)
+QUEUE_NOTE = (
+    "insert into ops.touched_slices (kind, cause, event_hour) select distinct 'hour', 'queue.job_logs', "
+    "date_trunc('hour', started, 'UTC') from raw_queue.job_logs where id in (7, 9, 20, 21, 22, 23, 24, 60)"
 )
 ADDRESS_DAYS = """
 select activity_date, smtp_ip_address_id, sum(sent), sum(ip_cost), min(reputation_score)
@@ -240,7 +259,7 @@ def test_what_changed_ends_where_a_rebuild_ends(built: Warehouse, first_build: B
             "insert into ops.touched_slices (kind, cause, tenant_id, entity_id) select 'entity', "
             "'oltp.campaigns', tenant_id, id from raw_oltp.campaigns where name = 'Renamed'"
         )
-        for change in IP_CHANGES:
+        for change in (*IP_CHANGES, QUEUE_NOTE, *QUEUE_CHANGES, QUEUE_NOTE):
             connection.execute(change)  # type: ignore[call-overload]
     assert warehouse.build().started_dbt
     after = warehouse.facts()

@@ -11,6 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 import recount
+import recount_queue
 import recount_infrastructure as addresses
 from servers import settle
 
@@ -49,6 +50,12 @@ select campaign_a::text, campaign_b::text, p_value::float from marts.campaign_co
 SUPPRESSED = """
 select tenant_id::text, storage_key, reason, suppressed from marts.suppression where source = 'event'
 """
+QUEUE_HOURS = """
+select event_hour, queue_name, job_type, tenant_id::text, attempts, completed, retried, dead_lettered, ended_after_retry,
+  duration_ms, failed_duration_ms
+from marts.queue_analytics
+"""
+QUEUE_FAILURES = "select queue_name, job_type, error_class, failures from marts.queue_failures"
 WARMUP_HEALTH = "select tenant_id::text, mailbox_id::text, activity_date, health_score from marts.warmup_analytics"
 
 
@@ -115,6 +122,15 @@ def _rows(tiers: Mapping[str, str], question: str, keys: int) -> dict[tuple[obje
     return {row[:keys]: row[keys:] for row in texts}
 
 
+def _assert_queue_agrees(tiers: Mapping[str, str]) -> None:
+    lines = recount_queue.attempts(tiers["queue"])
+    counted = recount_queue.hours(lines)
+    assert len(lines) > 50 and any(key[3] is None for key in counted) and any(n[3] for n in counted.values())
+    assert _keyed(tiers["olap"], QUEUE_HOURS, 4) == counted
+    clusters = {key: n for key, (n,) in _keyed(tiers["olap"], QUEUE_FAILURES, 3).items()}
+    assert clusters == recount_queue.failures(lines) and len(clusters) > 1
+
+
 def _assert_addresses_agree(tiers: Mapping[str, str], as_of: datetime, *, fresh: bool) -> None:
     messages, oltp = recount.messages(tiers["content"], as_of), tiers["oltp"]
     ids = "tenant_id, smtp_ip_address_id, activity_date"
@@ -171,6 +187,7 @@ def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], dbt_home:
     assert build.run(tiers["olap"], home=dbt_home, as_of=AS_OF).started_dbt
     _assert_recount_agrees(tiers, AS_OF)
     _assert_addresses_agree(tiers, AS_OF, fresh=True)
+    _assert_queue_agrees(tiers)
 
     # Nothing new: nothing is read again and dbt stays at rest.
     assert all(r.mode == "idle" for r in _load(tiers))
@@ -185,6 +202,7 @@ def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], dbt_home:
     build.run(tiers["olap"], home=dbt_home, as_of=later)
     _assert_recount_agrees(tiers, later)
     _assert_addresses_agree(tiers, later, fresh=False)
+    _assert_queue_agrees(tiers)
 
     incremental = {mart: _facts(tiers["olap"], mart) for mart in FACTS}
     build.run(tiers["olap"], home=dbt_home, as_of=later, full_refresh=True)

@@ -1,7 +1,7 @@
 """A sender for demonstrations and tests: `email.send` that sends nothing and fails now and then, as providers do.
 
 It also answers for addresses and servers, as a probe. Load it with `--handlers penguin_pipelines.lib.queue.simulated`;
-the application's own handler takes its place.
+the application's own handlers and probe take its place.
 """
 
 from __future__ import annotations

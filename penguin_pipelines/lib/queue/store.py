@@ -35,7 +35,7 @@ _PLANS = (
 )
 _FROZEN = "10s"
 _AWAY = "1 hour"
-"""So long the orchestrator may be away before its jobs are anybody's: their work is in runs, which outlive it."""
+"""So long the orchestrator may be away before its jobs are anybody's: their runs do not die with it."""
 NOBODY = UUID(int=0)
 """Stands for the tenant of platform jobs where tenants take turns."""
 

@@ -80,8 +80,10 @@ def states(url: str) -> list[tuple[object, ...]]:
 def test_reputation_follows_the_latest_word_of_each_list_and_of_providers(tiers: Databases, outside: Outside) -> None:
     with psycopg.connect(tiers["oltp"]) as connection:
         connection.execute(WORLD)
-        listings = [(1, "a", True, "3 days"), (1, "a", False, "1 day"), (2, "a", True, "1 day"),
-                    (2, "b", True, "1 day"), (3, "zen.spamhaus.org", True, "1 day")]  # fmt: skip
+        listings = [
+            (1, "a", True, "3 days"), (1, "a", False, "1 day"), (2, "a", True, "1 day"), (2, "b", True, "1 day"),
+            (3, "zen.spamhaus.org", True, "1 day"),
+        ]  # fmt: skip
         for number, *rest in listings:
             connection.execute(CHECK, [number, number, *rest])
     probes.use(None)
