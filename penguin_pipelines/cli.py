@@ -59,7 +59,8 @@ def _ready() -> tuple[Settings, Endpoints]:
 
 def _tiers(tier: str | None) -> tuple[str, ...]:
     if tier is None:
-        return TIERS
+        foreign = load_settings().foreign
+        return tuple(name for name in TIERS if name not in foreign)
     if tier not in TIERS:
         raise UnknownName.of("tier", tier, TIERS)
     return (tier,)
@@ -191,6 +192,10 @@ def generate(
     settings, endpoints = _ready()
     if settings.env == "production":
         raise PenguinError("Synthetic data do not belong in production; PENGUIN_ENV says that this is production.")
+    if settings.foreign:
+        raise PenguinError(
+            f"Synthetic data do not belong in a foreign source; PENGUIN_FOREIGN_SOURCES is {settings.foreign_sources}."
+        )
     wanted = messages if messages is not None else 500 if append else 20_000
     present = as_of.replace(tzinfo=UTC) if as_of else None
     options = Options(tenants=tenants, messages=wanted, days=days, seed=seed, append=append, as_of=present)
@@ -231,6 +236,7 @@ def _ingest(
                 tables,
                 pseudonym_key=endpoints.pseudonym_key,
                 full=full,
+                foreign=settings.foreign,
                 limits=Limits.of(settings),
                 started=lambda n, i, t: tell(n, i, t),
                 progressed=lambda p: tell(str(p), p.rows, p.expected),
@@ -349,8 +355,10 @@ def status(
     """Tiers, watermarks, marts and queues as they are now."""
     from penguin_pipelines.lib.status import collect
 
-    _, endpoints = _ready()
-    report = collect(endpoints.urls, pseudonym_key=endpoints.pseudonym_key, show_urls=show_urls)
+    settings, endpoints = _ready()
+    report = collect(
+        endpoints.urls, pseudonym_key=endpoints.pseudonym_key, foreign=settings.foreign, show_urls=show_urls
+    )
     if as_json:
         print_json(report)
         return

@@ -28,13 +28,14 @@ def reconcile(
     """
     from penguin_pipelines.lib import reconcile as work
 
-    endpoints = services.endpoints(load_settings())
+    settings = load_settings()
+    endpoints = services.endpoints(settings)
     tables = [specs.find(name) for name in table] if table else specs.all_tables()
     with progress() as tell:
         results = list(
             work.reconcile(
-                endpoints.urls, tables, pseudonym_key=endpoints.pseudonym_key, full=full, fix=fix, marts=not table,
-                started=lambda n, i, t: tell(n, i, t),
+                endpoints.urls, tables, pseudonym_key=endpoints.pseudonym_key, foreign=settings.foreign, full=full,
+                fix=fix, marts=not table, started=lambda n, i, t: tell(n, i, t),
             )
         )  # fmt: skip
     if as_json:

@@ -45,6 +45,11 @@ class TierResource(dg.ConfigurableResource):
         return services.endpoints(load_settings()).pseudonym_key
 
     @property
+    def foreign(self) -> frozenset[str]:
+        """Sources that were not made by our migrations."""
+        return load_settings().foreign
+
+    @property
     def home(self) -> Path:
         """Folder for working files."""
         return load_settings().home

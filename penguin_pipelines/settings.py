@@ -72,6 +72,12 @@ class Settings(BaseSettings):
         None, description="Folder of initdb, pg_ctl and postgres for the local Postgres, 15 or newer."
     )
 
+    foreign_sources: str | None = Field(
+        None,
+        description="Sources whose schema is somebody else's (oltp, content, queue), separated by commas: they are "
+        "read with their own login, which needs SELECT alone, and our migrations are not asked of them.",
+    )
+
     ingest_chunk_mb: Annotated[int, Field(ge=1)] = Field(
         512, description="Megabytes of a source table that are read from one snapshot; larger ones are read in ranges."
     )
@@ -92,6 +98,14 @@ class Settings(BaseSettings):
     alert_rules: Path | None = Field(
         None, description="YAML file that changes limits of penguin_pipelines/lib/queue/rules.yml."
     )
+
+    @field_validator("foreign_sources")
+    @classmethod
+    def _sources(cls, names: str | None) -> str | None:
+        wrong = sorted(_listed(names) - {"oltp", "content", "queue"})
+        if wrong:
+            raise ValueError(f"names {', '.join(wrong)}; valid are oltp, content and queue")
+        return names
 
     @field_validator("home", "postgres_bin", "alert_rules")
     @classmethod
@@ -126,10 +140,19 @@ class Settings(BaseSettings):
             raise ValueError(f"is too short; it needs at least {_SHORTEST_KEY} characters")
         return key
 
+    @property
+    def foreign(self) -> frozenset[str]:
+        """Sources that were not made by our migrations."""
+        return _listed(self.foreign_sources)
+
     def url(self, name: str) -> str | None:
         """The URL given for a tier, `dagster`, `redis` or a channel of alerts, in clear; None when there is none."""
         secret: SecretStr | None = getattr(self, f"{name}_url")
         return secret.get_secret_value() if secret else None
+
+
+def _listed(names: str | None) -> frozenset[str]:
+    return frozenset(name.strip() for name in (names or "").split(",") if name.strip())
 
 
 def _checked(url: SecretStr | None, schemes: tuple[str, ...], form: str) -> SecretStr | None:

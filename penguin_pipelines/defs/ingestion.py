@@ -65,6 +65,7 @@ def _source(source: str) -> dg.AssetsDefinition:
                 urls,
                 wanted,
                 pseudonym_key=origin.pseudonym_key,
+                foreign=origin.foreign,
                 limits=origin.limits,
                 progressed=lambda progress: context.log.info(str(progress)),
             )

@@ -53,7 +53,9 @@ def _source(source: str) -> dg.AssetChecksDefinition:
         olap: TierResource = context.resources.olap
         wanted = [tables[key] for key in tables if dg.AssetCheckKey(key, NAME) in context.selected_asset_check_keys]
         urls = {source: origin.url, "olap": olap.url}
-        found = reconcile.reconcile(urls, wanted, pseudonym_key=origin.pseudonym_key, full=config.full, marts=False)
+        found = reconcile.reconcile(
+            urls, wanted, pseudonym_key=origin.pseudonym_key, foreign=origin.foreign, full=config.full, marts=False
+        )
         for result in found:
             yield _judged(result)
 

@@ -119,12 +119,14 @@ def begun(warehouse: psycopg.Connection, table: Table) -> bool:
     return _known(warehouse, table) is not None
 
 
-def read(urls: Mapping[str, str], table: Table, *, pseudonym_key: str, limits: Limits, tell: Tell) -> None:
+def read(
+    urls: Mapping[str, str], table: Table, *, pseudonym_key: str, foreign: bool = False, limits: Limits, tell: Tell
+) -> None:
     """Reads what is left of a table, up to where only the changes since the beginning are missing.
 
     Commits range by range. Raises BaselineRunning when another process reads the same table.
     """
-    origin = _Origin(urls[table.source], table, pseudonym_key)
+    origin = _Origin(urls[table.source], table, pseudonym_key, foreign)
     with (
         contextlib.closing(db.open_connection(urls["olap"], "olap", role="pm_loader", autocommit=True)) as warehouse,
         _turn(warehouse, table),
@@ -171,9 +173,12 @@ class _Origin:
     url: str
     table: Table
     pseudonym_key: str
+    foreign: bool
 
     def snapshot(self) -> contextlib.AbstractContextManager[Snapshot]:
-        return extract.open_snapshot(self.url, self.table.source, pseudonym_key=self.pseudonym_key)
+        return extract.open_snapshot(
+            self.url, self.table.source, pseudonym_key=self.pseudonym_key, foreign=self.foreign
+        )
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from penguin_pipelines.errors import ConnectionFailed, SourceReplaced, TableDrif
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.specs import Column, Table
 from penguin_pipelines.lib.sql import blocks, compose
+from penguin_pipelines.migrations import runner
 
 PSEUDONYM_LENGTH = 32
 _BLOCK = 64  # bytes, block size of SHA-256
@@ -84,12 +85,13 @@ class Snapshot:
 
 
 @contextlib.contextmanager
-def open_snapshot(url: str, source: str, *, pseudonym_key: str) -> Iterator[Snapshot]:
+def open_snapshot(url: str, source: str, *, pseudonym_key: str, foreign: bool = False) -> Iterator[Snapshot]:
     """Opens a source as pm_loader in one READ ONLY REPEATABLE READ transaction and reads the horizon first.
 
-    `row_security = off` makes a reader that lost BYPASSRLS fail instead of delivering nothing.
+    A foreign source knows no such role; it is read with the rights of its login. `row_security = off` makes a reader
+    that lost BYPASSRLS fail instead of delivering nothing.
     """
-    connection = db.open_connection(url, source, role="pm_loader")
+    connection = db.open_connection(url, source, role=None if foreign else "pm_loader")
     try:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
@@ -115,12 +117,33 @@ def open_snapshot(url: str, source: str, *, pseudonym_key: str) -> Iterator[Snap
             columns=columns,
         )
     except psycopg.errors.InsufficientPrivilege as e:
+        if foreign:
+            raise ConnectionFailed(
+                f"Source '{source}' does not let its login read everything ({e.diag.message_primary}). Grant it SELECT "
+                "on the tables of the stanzas, and BYPASSRLS where they have row level security, then run once more; "
+                "no bookmark has moved."
+            ) from None
         raise ConnectionFailed(
             f"Source '{source}' does not let pm_loader read everything ({e.diag.message_primary}). "
             "Give the role BYPASSRLS again (alter role pm_loader bypassrls) and run once more; no bookmark has moved."
         ) from None
     finally:
         connection.close()
+
+
+def prepare(url: str, tables: Sequence[Table], *, foreign: bool = False) -> list[Table]:
+    """The tables of one source in the mode in which they can be read there.
+
+    A source of our own must be at the newest revision. Of a foreign one nothing is asked: tables whose changes our
+    triggers do not mark are read by xmin, whatever the stanza says.
+    """
+    source = tables[0].source
+    with db.connect(url, source) as connection:
+        if not foreign:
+            runner.require_head(connection, source)
+            return list(tables)
+        marked = {name for (name,) in connection.execute(blocks("extract")["marked_tables"])}
+    return [t if t.name in marked else t.model_copy(update={"mode": "xmin"}) for t in tables]
 
 
 def hmac_pads(key: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -43,6 +43,7 @@ def ingest(
     *,
     pseudonym_key: str,
     full: bool = False,
+    foreign: Collection[str] = (),
     limits: Limits = Limits(),
     started: Started = lambda *_: None,
     progressed: Tell = lambda _: None,
@@ -54,27 +55,29 @@ def ingest(
 
     Every source's snapshot is taken before the first write: where tiers share a cluster, our own open write would
     hold the horizon back. The bookmarks are read before the snapshots: one that another run sets in between would
-    look as if it came from the future. `started(table, number, total)` is called before each table.
+    look as if it came from the future. Sources in `foreign` were not made by
+    our migrations. `started(table, number, total)` is called before each table.
     """
     sources = [s for s in specs.SOURCES if any(t.source == s for t in tables)]
     with db.connect(urls["olap"], "olap") as connection:
         runner.require_head(connection, "olap")
+    ordered: list[Table] = []
     for source in sources:
-        with db.connect(urls[source], source) as connection:
-            runner.require_head(connection, source)
-    ordered = [t for s in sources for t in specs.tables(s) if t in tables]
+        wanted = [t for t in specs.tables(source) if t in tables]
+        ordered += extract.prepare(urls[source], wanted, foreign=source in foreign)
     with contextlib.ExitStack() as stack:
         warehouse = stack.enter_context(
             contextlib.closing(db.open_connection(urls["olap"], "olap", role="pm_loader", autocommit=True))
         )
-        parts = _Parts(urls, warehouse, pseudonym_key, limits, progressed)
+        parts = _Parts(urls, warehouse, pseudonym_key, foreign, limits, progressed)
         before: dict[str, list[Loaded] | Failed] = {}
         for source in sources:
             for table, job in parts.needed([t for t in ordered if t.source == source], full=full):
                 before[table.full_name] = _guarded(table, job)
         known = {s: load.bookmarks(warehouse, s) for s in sources}
         snapshots = {
-            s: stack.enter_context(extract.open_snapshot(urls[s], s, pseudonym_key=pseudonym_key)) for s in sources
+            s: stack.enter_context(extract.open_snapshot(urls[s], s, pseudonym_key=pseudonym_key, foreign=s in foreign))
+            for s in sources
         }
         for number, table in enumerate(ordered, start=1):
             started(table.full_name, number, len(ordered))
@@ -127,6 +130,7 @@ class _Parts:
     urls: Mapping[str, str]
     warehouse: psycopg.Connection
     pseudonym_key: str
+    foreign: Collection[str]
     limits: Limits
     progressed: Tell
 
@@ -151,7 +155,10 @@ class _Parts:
     def _baseline(self, table: Table) -> list[Loaded]:
         with self._snapshot(table.source) as snapshot:
             extract.check_columns(snapshot, table)
-        baseline.read(self.urls, table, pseudonym_key=self.pseudonym_key, limits=self.limits, tell=self.progressed)
+        baseline.read(
+            self.urls, table, pseudonym_key=self.pseudonym_key, foreign=table.source in self.foreign,
+            limits=self.limits, tell=self.progressed,
+        )  # fmt: skip
         return []
 
     def _windows(self, table: Table) -> list[Loaded]:
@@ -179,7 +186,9 @@ class _Parts:
         return extract.part_of_window(snapshot, table, seen.horizon, self.limits.window_rows)
 
     def _snapshot(self, source: str) -> contextlib.AbstractContextManager[Snapshot]:
-        return extract.open_snapshot(self.urls[source], source, pseudonym_key=self.pseudonym_key)
+        return extract.open_snapshot(
+            self.urls[source], source, pseudonym_key=self.pseudonym_key, foreign=source in self.foreign
+        )
 
 
 def _table(

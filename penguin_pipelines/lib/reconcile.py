@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
@@ -147,6 +147,7 @@ def reconcile(
     tables: Sequence[Table],
     *,
     pseudonym_key: str,
+    foreign: Collection[str] = (),
     full: bool = False,
     fix: bool = False,
     marts: bool = True,
@@ -156,17 +157,21 @@ def reconcile(
 
     `full` compares the contents of every row instead of those that changed since the mark. `fix` reads unequal buckets
     again, touches the slices of what it mends, and compares once more. `started(subject, number, total)` is told before
-    each. A source is looked at table by table: no snapshot is older than the scan of one table.
+    each. Sources in `foreign` were not made by our migrations. A source is looked at table by table: no snapshot is
+    older than the scan of one table.
     """
     with db.connect(urls["olap"], "olap") as connection:
         runner.require_head(connection, "olap")
-    ordered = [t for source in specs.SOURCES for t in specs.tables(source) if t in tables]
+    ordered: list[Table] = []
+    for source in specs.SOURCES:
+        if wanted := [t for t in specs.tables(source) if t in tables]:
+            ordered += extract.prepare(urls[source], wanted, foreign=True) if source in foreign else wanted
     total = len(ordered) + (len(FACTS) + 1 if marts else 0)
     with contextlib.closing(db.open_connection(urls["olap"], "olap", role="pm_loader", autocommit=True)) as writer:
         writer.execute(blocks("reconcile")["forget_results"])
         for number, table in enumerate(ordered, start=1):
             started(table.full_name, number, total)
-            yield _keep(writer, _one_table(urls, writer, table, pseudonym_key, full=full, fix=fix))
+            yield _keep(writer, _one_table(urls, writer, table, pseudonym_key, foreign, full=full, fix=fix))
         if marts:
             for number, result in enumerate(_marts(urls["olap"], fix=fix), start=len(ordered) + 1):
                 started(result.subject, number, total)
@@ -183,14 +188,21 @@ def verified(warehouse: psycopg.Connection) -> dict[str, dict[str, Any]]:
 
 
 def _one_table(
-    urls: Mapping[str, str], writer: psycopg.Connection, table: Table, key: str, *, full: bool, fix: bool
+    urls: Mapping[str, str],
+    writer: psycopg.Connection,
+    table: Table,
+    key: str,
+    foreign: Collection[str],
+    *,
+    full: bool,
+    fix: bool,
 ) -> Compared:
     begun = time.monotonic()
     try:
-        result, unequal = _compare(urls, writer, table, key, full=full)
+        result, unequal = _compare(urls, writer, table, key, foreign, full=full)
         if fix and result.state == "different":
-            mended = _mend(urls, writer, table, key, unequal, result.buckets)
-            after, _ = _compare(urls, writer, table, key, full=full)
+            mended = _mend(urls, writer, table, key, foreign, unequal, result.buckets)
+            after, _ = _compare(urls, writer, table, key, foreign, full=full)
             result = replace(after, mended=mended, details={**after.details, "found": _found(result)})
     except PenguinError as e:
         result = Compared(table.full_name, "failed", details={"error": str(e)})
@@ -216,7 +228,13 @@ def _looking(url: str, role: str = "pm_loader") -> Iterator[psycopg.Connection]:
 
 
 def _compare(
-    urls: Mapping[str, str], writer: psycopg.Connection, table: Table, key: str, *, full: bool
+    urls: Mapping[str, str],
+    writer: psycopg.Connection,
+    table: Table,
+    key: str,
+    foreign: Collection[str],
+    *,
+    full: bool,
 ) -> tuple[Compared, list[int]]:
     """Compares one table and moves its mark when it is equal. Gives the unequal buckets too."""
     with _looking(urls["olap"]) as warehouse:
@@ -228,7 +246,9 @@ def _compare(
         if row is None:
             return Compared(table.full_name, "never_read"), []
         bookmark = Bookmark.of(row)
-        with extract.open_snapshot(urls[table.source], table.source, pseudonym_key=key) as snapshot:
+        with extract.open_snapshot(
+            urls[table.source], table.source, pseudonym_key=key, foreign=table.source in foreign
+        ) as snapshot:
             extract.check_columns(snapshot, table)
             extract.check_identity(snapshot, table, bookmark)
             lacking = [c.name for c in table.raw_columns if c.name not in load.raw_columns(warehouse, table)]
@@ -443,11 +463,19 @@ def _unequal_months(sides: _Sides) -> dict[str, list[int]]:
 
 
 def _mend(
-    urls: Mapping[str, str], writer: psycopg.Connection, table: Table, key: str, unequal: list[int], total: int
+    urls: Mapping[str, str],
+    writer: psycopg.Connection,
+    table: Table,
+    key: str,
+    foreign: Collection[str],
+    unequal: list[int],
+    total: int,
 ) -> int:
     """Reads the unequal buckets again in one warehouse transaction; returns the rows written or marked deleted."""
     with (
-        extract.open_snapshot(urls[table.source], table.source, pseudonym_key=key) as snapshot,
+        extract.open_snapshot(
+            urls[table.source], table.source, pseudonym_key=key, foreign=table.source in foreign
+        ) as snapshot,
         writer.transaction(),
     ):
         done = load.repair(writer, snapshot, table, within(table, unequal, total))

@@ -6,7 +6,7 @@ A tier that cannot be reached is part of the answer, not an error. Not here: jud
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,10 +23,12 @@ from penguin_pipelines.settings import TIERS
 Report = dict[str, Any]
 
 
-def collect(urls: Mapping[str, str], *, pseudonym_key: str, show_urls: bool = False) -> Report:
+def collect(
+    urls: Mapping[str, str], *, pseudonym_key: str, foreign: Collection[str] = (), show_urls: bool = False
+) -> Report:
     """Everything as one JSON-ready mapping with the keys tiers, sources, warehouse, marts and queues."""
-    tiers = {tier: _tier(urls[tier], tier, show_urls=show_urls) for tier in TIERS}
-    reachable = {t for t, state in tiers.items() if state["revision"] == state["head"]}
+    tiers = {tier: _tier(urls[tier], tier, show_urls=show_urls, foreign=tier in foreign) for tier in TIERS}
+    reachable = {t for t, state in tiers.items() if state["health"] == "ok"}
     report: Report = {"tiers": tiers, "sources": {}, "warehouse": {}, "marts": {}, "queues": {}}
     tiers["redis"] = {"url": urls["redis"] if show_urls else mask(urls["redis"]), "health": _redis(urls["redis"])}
     if "olap" in reachable:
@@ -34,14 +36,16 @@ def collect(urls: Mapping[str, str], *, pseudonym_key: str, show_urls: bool = Fa
             report["warehouse"], report["marts"] = _warehouse(warehouse)
             for source in specs.SOURCES:
                 if source in reachable:
-                    report["sources"] |= _source(urls[source], source, warehouse, pseudonym_key)
-    if "queue" in reachable:
+                    report["sources"] |= _source(
+                        urls[source], source, warehouse, pseudonym_key, foreign=source in foreign
+                    )
+    if "queue" in reachable and "queue" not in foreign:
         with db.connect(urls["queue"], "queue", role="pm_worker") as queue:
             report["queues"] = _queues(queue)
     return report
 
 
-def _tier(url: str, tier: str, *, show_urls: bool) -> Report:
+def _tier(url: str, tier: str, *, show_urls: bool, foreign: bool) -> Report:
     state: Report = {
         "url": url if show_urls else mask(url),
         "revision": None,
@@ -52,8 +56,11 @@ def _tier(url: str, tier: str, *, show_urls: bool) -> Report:
         with db.connect(url, tier) as connection:
             version = connection.execute(blocks("status")["server"]).fetchone()
             state["postgres"] = version[1] if version else None
-            state["revision"] = runner.current(connection)
-            runner.require_head(connection, tier)
+            if foreign:
+                state |= {"revision": "foreign", "head": None}
+            else:
+                state["revision"] = runner.current(connection)
+                runner.require_head(connection, tier)
     except PenguinError as e:
         state["health"] = str(e)
     return state
@@ -84,12 +91,13 @@ def _warehouse(warehouse: psycopg.Connection) -> tuple[Report, Report]:
     return {"data_as_of": _iso(as_of), "slices_waiting": waiting}, marts
 
 
-def _source(url: str, source: str, warehouse: psycopg.Connection, pseudonym_key: str) -> Report:
+def _source(url: str, source: str, warehouse: psycopg.Connection, pseudonym_key: str, *, foreign: bool) -> Report:
     marks = {row[0]: row for row in warehouse.execute(blocks("load")["bookmarks"], {"source": source}).fetchall()}
     found: Report = {}
     compared = reconcile.verified(warehouse)
-    with extract.open_snapshot(url, source, pseudonym_key=pseudonym_key) as snapshot:
-        for table in specs.tables(source):
+    tables = extract.prepare(url, specs.tables(source), foreign=foreign)
+    with extract.open_snapshot(url, source, pseudonym_key=pseudonym_key, foreign=foreign) as snapshot:
+        for table in tables:
             mark = marks.get(table.name)
             found[table.full_name] = (
                 _table(snapshot, table, mark) if mark else {"watermark": None, "state": "never read"}

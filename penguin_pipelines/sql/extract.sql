@@ -8,6 +8,18 @@ select
   now() as source_read,
   (select oid::bigint from pg_database where datname = current_database()) as database_oid
 
+-- name: marked_tables
+-- Tables whose changes and deletes our triggers tell of, in a source that may lack our schema.
+select c.relname::text
+from pg_class as c
+join pg_attribute as a on a.attrelid = c.oid and a.attname = 'change_xid' and a.atttypid = 'xid8'::regtype and not a.attisdropped
+where c.relnamespace = 'public'::regnamespace and (
+  select count(distinct p.proname) from pg_trigger as t join pg_proc as p on p.oid = t.tgfoid
+  where t.tgrelid = c.oid and t.tgenabled in ('O', 'A') and p.proname in ('mark_changed', 'leave_tombstone')
+    and p.pronamespace = to_regnamespace('penguin')
+) = 2
+and has_schema_privilege(to_regnamespace('penguin')::oid, 'usage') and has_table_privilege(to_regclass('penguin.tombstones')::oid, 'select')
+
 -- name: held_back_by
 -- The oldest transaction that still may write, when it is what keeps the horizon low.
 select pid, seconds, what

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -17,8 +19,9 @@ import yaml
 from psycopg import sql
 from servers import PSEUDONYM_KEY, Databases, settle
 
-from penguin_pipelines.errors import Busy, PenguinError, SchemaError
+from penguin_pipelines.errors import Busy, ConnectionFailed, PenguinError, SchemaError
 from penguin_pipelines.lib import db, ingest, onboard, reconcile, specs
+from penguin_pipelines.lib.baseline import Limits
 from penguin_pipelines.lib.load import Loaded
 from penguin_pipelines.lib.specs import Table
 from penguin_pipelines.migrations import runner
@@ -304,3 +307,77 @@ def test_a_proposed_stanza_is_careful_and_can_be_read(tiers: Databases) -> None:
     assert set(found.columns.pseudonym) == {"contact_email", "last_ip"}
     assert set(found.columns.never) == {"biography", "settings"}
     assert set(found.columns.plain) == {"id", "tenant_id", "status", "age"}
+
+
+# -- a source where nothing may be altered ---------------------------------------------------------
+
+FOREIGN = """
+create table orders (id bigint primary key, tenant_id uuid not null, total integer, updated text);
+create table customers (id bigint primary key, tenant_id uuid not null, total integer, updated text);
+create table basket (id bigint, tenant_id uuid, total integer, updated text, primary key (tenant_id, id));
+"""
+NAMES = ("orders", "customers", "basket")
+
+
+@pytest.fixture
+def foreign(tiers: Databases, empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """URLs with a content tier of plain DDL, seen by a login that may do nothing but SELECT; `owner` may write."""
+    login, password = f"reader_{secrets.token_hex(6)}", secrets.token_hex(12)
+    stanzas = tuple(stanza("xid8").model_copy(update={"name": name}) for name in NAMES)
+    monkeypatch.setattr(specs, "tables", lambda source: stanzas if source == "content" else ())
+    name = sql.Identifier(login)
+    with psycopg.connect(_public(empty_database), autocommit=True) as owner:
+        owner.execute(FOREIGN)
+        owner.execute(FILL)
+        owner.execute("insert into customers select * from orders; insert into basket select * from orders")
+        owner.execute(sql.SQL("create role {} login password {}").format(name, sql.Literal(password)))
+        owner.execute(sql.SQL("grant select on all tables in schema public to {}").format(name))
+        split = urlsplit(empty_database)
+        netloc = f"{login}:{password}@{split.netloc.rpartition('@')[2]}"
+        reader = urlunsplit(split._replace(netloc=netloc))
+        yield {"olap": tiers["olap"], "content": reader, "owner": _public(empty_database)}
+        owner.execute(sql.SQL("drop owned by {0}; drop role {0}").format(name))
+
+
+def _read_foreign(urls: dict[str, str], limits: Limits = Limits()) -> list[str]:
+    settle(urls["owner"])
+    found = ingest.ingest(
+        urls, specs.tables("content"), pseudonym_key=PSEUDONYM_KEY, foreign={"content"}, limits=limits
+    )
+    loaded = [result for result in found if isinstance(result, Loaded)]
+    assert len(loaded) == len(NAMES)
+    for name in NAMES:
+        assert _rows(urls["owner"], name, "true") == _rows(urls["olap"], f"raw_content.{name}", "_deleted is null")
+    return [result.mode for result in loaded]
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("limits", [Limits(), Limits(chunk_bytes=16 * 1024)], ids=["at once", "in ranges"])
+def test_a_database_of_plain_ddl_is_ingested_and_reconciled_with_select_alone(
+    foreign: dict[str, str], limits: Limits
+) -> None:
+    assert _read_foreign(foreign, limits) == ["baseline"] * 3
+    assert _read_foreign(foreign) == ["idle"] * 3
+    with psycopg.connect(foreign["owner"], autocommit=True) as owner:
+        owner.execute("update orders set total = -1 where id % 7 = 0; delete from orders where id % 5 = 0")
+        owner.execute("insert into customers values (5000, gen_random_uuid(), 1, 'new')")
+        assert _read_foreign(foreign) == ["delta", "delta", "idle"]
+        owner.execute("truncate customers; delete from basket where id < 4")
+        owner.execute("insert into basket select * from orders on conflict do nothing")
+        owner.execute("update basket set total = 3 where id = 9")
+        assert _read_foreign(foreign)[1:] == ["delta", "delta"]
+        compared = list(
+            reconcile.reconcile(
+                foreign, specs.tables("content"), pseudonym_key=PSEUDONYM_KEY, foreign={"content"}, marts=False
+            )
+        )
+        assert [result.state for result in compared] == ["equal"] * 3, compared
+    with pytest.raises(SchemaError, match="penguin migrate up --tier content"):
+        list(ingest.ingest(foreign, specs.tables("content"), pseudonym_key=PSEUDONYM_KEY))
+
+
+def test_a_login_that_may_not_read_everything_of_a_foreign_source_fails_loudly(foreign: dict[str, str]) -> None:
+    with psycopg.connect(foreign["owner"], autocommit=True) as owner:
+        owner.execute("alter table orders enable row level security")
+    with pytest.raises(ConnectionFailed, match=r"Grant it SELECT.*BYPASSRLS"):
+        _read_foreign(foreign)
