@@ -29,6 +29,11 @@ from penguin_pipelines.settings import child_environment
 
 BUILD_LOCK = 7_201_118
 APPLICATION = "penguin build"
+# A view that stands needs no build; its tests still run, on the rows behind it.
+_HOLDS_ROWS = (
+    *(f"config.materialized:{kind}" for kind in ("incremental", "table", "materialized_view", "seed")),
+    "resource_type:test",
+)
 Report = Callable[[str], None]
 
 
@@ -50,6 +55,8 @@ class Claim:
     count: int
     due: bool
     """False when nothing waits: then dbt is not to be started."""
+    views_stand: bool
+    """Whether every view is there and says what the project says, so that only what holds rows is to be built."""
     environment: Mapping[str, str]
     target: Path
 
@@ -83,7 +90,8 @@ def claimed(
         due = bool(count or part or _is_new_project(connection))
         target = target_folder(home, url)
         target.mkdir(parents=True, exist_ok=True)
-        yield Claim(count, due, environment(url, clock, None if part else build, threads), target)
+        views_stand = not full_refresh and _views_stand(connection, target)
+        yield Claim(count, due, views_stand, environment(url, clock, None if part else build, threads), target)
         if due and not part:
             with connection.transaction():
                 connection.execute(blocks("build")["consume"], {"build": build})
@@ -207,6 +215,14 @@ def _is_new_project(connection: psycopg.Connection) -> bool:
     return not _value(connection, "has_state") or _value(connection, "built_fingerprint") != dbt.fingerprint()
 
 
+def _views_stand(connection: psycopg.Connection, target: Path) -> bool:
+    """Whether the last whole build was of this project and nobody has dropped a view since."""
+    if not _value(connection, "has_state") or _value(connection, "built_fingerprint") != dbt.fingerprint():
+        return False
+    manifest = target / "manifest.json"
+    return manifest.exists() and not _value(connection, "missing_views", views=dbt.views(manifest))
+
+
 def _remember_project(connection: psycopg.Connection, clock: datetime, target: Path) -> None:
     fingerprint = dbt.fingerprint()
     rules = dbt.rules()
@@ -267,6 +283,8 @@ def _dbt_build(claim: Claim, select: str | None, unit_tests: bool, report: Repor
     args = ["build"]
     if not unit_tests:
         args += ["--exclude-resource-type", "unit_test"]
+    if claim.views_stand and not select:
+        args += ["--select", *_HOLDS_ROWS]
     if select:
         # A part reads what was touched as well, so that comes first; tests that need more wait for the whole.
         args += ["--select", *select.split(), "int_touched_messages", "--indirect-selection", "cautious"]

@@ -109,6 +109,12 @@ def ensure_manifest(force: bool = False) -> Path:
     return MANIFEST
 
 
+def views(manifest: Path) -> list[str]:
+    """Schema and name of every view of a manifest."""
+    nodes = json.loads(manifest.read_text())["nodes"].values()
+    return [f'"{n["schema"]}"."{n["alias"]}"' for n in nodes if n["config"].get("materialized") == "view"]
+
+
 def is_current() -> bool:
     """Whether there is a manifest and it is of the project as it is now."""
     return MANIFEST.exists() and _STAMP.exists() and _STAMP.read_text() == fingerprint()

@@ -173,6 +173,10 @@ select to_jsonb(p) ->> 'rules' from intermediate.built_project as p order by p.b
 -- The version that was built last.
 select fingerprint from intermediate.built_project order by built desc limit 1;
 
+-- name: missing_views
+-- Whether one of the views is not there.
+select exists (select from unnest(%(views)s::text[]) as v (name) where to_regclass(v.name) is null);
+
 -- name: forget_state
 -- One row is enough.
 delete from intermediate.built_project;
