@@ -101,10 +101,13 @@ insert into raw_oltp.domain_ip_assignments (id, tenant_id, domain_id, smtp_ip_ad
   '20 days' from raw_oltp.domains;
 update raw_content.email_messages set smtp_ip_address_id = pg_temp.u('ip' || substr(storage_key,
   2)::int %% 3) where storage_key <> 'm77';
-insert into raw_queue.job_logs (id, job_id, tenant_id, status, message, attempt_number, duration_ms, started, finished, context)
+insert into raw_queue.job_logs (id, job_id, tenant_id, status, message, attempt_number, duration_ms, started,
+  finished, context)
 select n, pg_temp.u('j' || n), case when n %% 3 > 0 then pg_temp.u('t' || n %% 3) end,
-  (array['success', 'success', 'retry', 'failed'])[n %% 4 + 1], '', n %% 3 + 1, n * 37, %(now)s - n * interval '17 minutes',
-  %(now)s, jsonb_build_object('queue', 'q' || n %% 2, 'type', 'x', 'run', %(now)s - n * interval '18 minutes', 'error_class',
+  (array['success', 'success', 'retry', 'failed'])[n %% 4 + 1], '', n %% 3 + 1, n * 37,
+  %(now)s - n * interval '17 minutes',
+  %(now)s, jsonb_build_object('queue', 'q' || n %% 2, 'type', 'x', 'run', %(now)s - n * interval '18 minutes',
+  'error_class',
   'E' || n %% 5) from generate_series(1, 200) n;
 insert into ops.touched_slices (kind, cause) values ('all', 'content.email_messages');
 """

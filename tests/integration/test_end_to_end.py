@@ -11,8 +11,8 @@ from uuid import UUID
 import psycopg
 import pytest
 import recount
-import recount_queue
 import recount_infrastructure as addresses
+import recount_queue
 from servers import settle
 
 from penguin_pipelines.lib import build, ingest, query, specs
@@ -51,8 +51,8 @@ SUPPRESSED = """
 select tenant_id::text, storage_key, reason, suppressed from marts.suppression where source = 'event'
 """
 QUEUE_HOURS = """
-select event_hour, queue_name, job_type, tenant_id::text, attempts, completed, retried, dead_lettered, ended_after_retry,
-  duration_ms, failed_duration_ms
+select event_hour, queue_name, job_type, tenant_id::text, attempts, completed, retried, dead_lettered,
+  ended_after_retry, duration_ms, failed_duration_ms
 from marts.queue_analytics
 """
 QUEUE_FAILURES = "select queue_name, job_type, error_class, failures from marts.queue_failures"
