@@ -8,8 +8,8 @@ what is closed has not changed and that the ledger holds exactly the difference.
 by slices is compared by EXCEPT both ways with a full rebuild of the same warehouse and with a warehouse that got the
 world at once.
 
-The world has 29 February, both nights of daylight saving in America and in Europe, ends of months and midnights of
-UTC and of Kathmandu to the microsecond, and a viewer in each of these zones.
+The world has 29 February, both nights of daylight saving in America and Europe, ends of months, midnights of UTC
+and of Kathmandu to the microsecond, and a viewer in each of these zones.
 
     PYTHONPATH=tests python -m portions --portions 20 --messages 3000 --seed 1
 
@@ -28,7 +28,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +41,7 @@ import recount
 from psycopg import sql
 from servers import FAST, PSEUDONYM_KEY, Databases, Server, settle
 
+from penguin_pipelines.errors import BuildFailed
 from penguin_pipelines.lib import build, dbt, ingest, services, specs
 from penguin_pipelines.lib.load import Loaded
 from penguin_pipelines.settings import Settings
@@ -627,7 +628,8 @@ def mutant(server: Server, size: Size, name: str, home: Path) -> dict[str, int]:
         portions.build(portions.clocks[0])
         portions.build_whole()
         portions.feed(1)
-        with MUTANTS[name](home):
+        with MUTANTS[name](home), suppress(BuildFailed):
+            # The invariants that every build tests may refuse it as well; its rows are there all the same.
             portions.build(AS_OF)
         return portions.against_whole()
     finally:
