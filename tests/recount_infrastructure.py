@@ -129,7 +129,7 @@ def workspaces(oltp_url: str, content_url: str, messages: pd.DataFrame, last: da
     health: dict[str, tuple[date, int]] = {}
     for box, day in sorted(active, key=lambda a: a[1]):
         if box and last - timedelta(days=30) < day <= last and box in daily.index:
-            score = _h1(daily.loc[box], day, paused=boxes[box]["status"] == "suspended")
+            score = h1(daily.loc[box], day, paused=boxes[box]["status"] == "suspended")
             if score is not None:
                 health[box] = (day, score)
     total: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -144,7 +144,8 @@ def workspaces(oltp_url: str, content_url: str, messages: pd.DataFrame, last: da
     return {(c,): (int(s), int(r), scored / weight if weight else None) for c, (s, r, weight, scored) in total.items()}
 
 
-def _h1(days: pd.DataFrame, day: date, *, paused: bool) -> int | None:
+def h1(days: pd.DataFrame, day: date, *, paused: bool) -> int | None:
+    """H1 of a mailbox on a day, from its counters by day; None for fewer than twenty messages in seven days."""
     week = days[(days.index > day - timedelta(days=7)) & (days.index <= day)].sum()
     before = days[(days.index > day - timedelta(days=14)) & (days.index <= day - timedelta(days=7))].sent.sum()
     if week.sent < 20:

@@ -13,6 +13,7 @@ import pytest
 import recount
 import recount_infrastructure as addresses
 import recount_queue
+import recount_rates as rates
 from servers import settle
 
 from penguin_pipelines.lib import build, ingest, query, specs
@@ -181,13 +182,68 @@ def _assert_addresses_agree(tiers: Mapping[str, str], as_of: datetime, *, fresh:
         assert workspaces[key][2] == (None if score is None else pytest.approx(score, abs=0.501))
 
 
+def _agree(found: Mapping[Any, Any], wanted: Mapping[Any, Any], tolerance: float) -> None:
+    """The same keys, and figures that differ by no more than they are rounded."""
+    assert set(found) == set(wanted) and len(found) > 3
+    for key, figures in wanted.items():
+        assert list(found[key]) == [pytest.approx(f, abs=tolerance) if isinstance(f, float) else f for f in figures], (
+            key
+        )
+
+
+def _assert_rates_agree(tiers: Mapping[str, str], as_of: datetime) -> None:
+    messages = recount.messages(tiers["content"], as_of)
+    measures = ", ".join(f"{name}::float, {name}_low::float, {name}_high::float" for name in rates.MEASURES)
+    query = f"select campaign_id, deliverability_score::float, {measures} from marts.campaign_quality where sent > 0"
+    _agree(_rows(tiers, query, 1), rates.campaigns(messages), 0.006)
+
+    scores = _rows(tiers, "select mailbox_id, activity_date, health_score from marts.mailbox_analytics", 2)
+    wanted = rates.mailbox_health(tiers["oltp"], messages)
+    assert {key: scores[key][0] for key in wanted} == wanted and any(score for score in wanted.values())
+
+    names = ", ".join(f"p{p}_seconds" for p in rates.PERCENTS)
+    found = _rows(tiers, f"select campaign_id, step_id, kind, {names} from marts.response_times", 3)
+    classes = rates.percentiles(messages)
+    assert set(found) == set(classes) and {kind for _, _, kind in found} == {"open", "reply"}
+    for key, bounds in classes.items():
+        assert all(low <= v <= high for v, (low, high) in zip(found[key], bounds, strict=True)), key
+
+    query = (
+        "select tenant_id, primary_domain, provider, activity_date, spam_rate_30_days::float, "
+        "distance_to_target::float, distance_to_limit::float, complaints_left, state from marts.provider_compliance "
+        "where sent > 0"
+    )
+    _agree(_rows(tiers, query, 4), rates.compliance(tiers["oltp"], messages), 0.0006)
+    _assert_use_agrees(tiers, messages)
+
+
+def _assert_use_agrees(tiers: Mapping[str, str], messages: Any) -> None:
+    query = (
+        "select tenant_id, period_start, period_end, now(), emails_used, emails_limit, emails_percent::float, "
+        "emails_remaining, emails_over, projected_emails, overage_cents, overage_mode from marts.billing_usage"
+    )
+    windows = [(*key, *rest) for key, rest in _rows(tiers, query, 3).items()]
+    days = [(tenant, start.date(), end.date()) for tenant, start, end, *_ in windows]
+    counted = rates.emails_of_windows(messages, days)
+    assert any(window[8] for window in windows), "No window is over its limit."
+    for tenant, start, end, moment, used, limit, percent, left, over, projected, cents, mode in windows:
+        assert (used, mode) == (counted[tenant, start.date()], "auto_add")
+        wanted = rates.use(used, limit, start, end, moment)
+        assert percent == (None if wanted[0] is None else pytest.approx(wanted[0], abs=0.0051))
+        assert (left, over, cents) == (wanted[1], wanted[2], wanted[4])
+        assert projected == (None if wanted[3] is None else pytest.approx(wanted[3], abs=0.51))
+
+
 def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], dbt_home: Path) -> None:
     generate(tiers, Options(tenants=2, messages=2_500, days=20, seed=11, as_of=AS_OF), lambda *_: None)
+    with psycopg.connect(tiers["oltp"]) as connection:
+        connection.execute("update plans set max_emails_per_month = 70")
     assert all(r.mode == "baseline" for r in _load(tiers))
     assert build.run(tiers["olap"], home=dbt_home, as_of=AS_OF).started_dbt
     _assert_recount_agrees(tiers, AS_OF)
     _assert_addresses_agree(tiers, AS_OF, fresh=True)
     _assert_queue_agrees(tiers)
+    _assert_rates_agree(tiers, AS_OF)
 
     # Nothing new: nothing is read again and dbt stays at rest.
     assert all(r.mode == "idle" for r in _load(tiers))
