@@ -130,7 +130,7 @@ def work(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     modules = ["penguin_pipelines.lib.queue.builtin", *(handlers or ())]
     if with_analytics:
-        modules.append("penguin_pipelines.lib.queue.analytics")
+        modules.append("penguin_pipelines.analytics_worker")
     queues = tuple(dict.fromkeys(queue))
     if etl.QUEUE in queues and not set(etl.SCHEDULES) & set(load(modules)):
         # Without a handler they would end as dead letters, while the sensor of Dagster wants them.

@@ -73,6 +73,10 @@ select (select count(*) from leads), (select count(*) from subscription_changes)
 -- Highest number of an open.
 select max(id) from email_opens
 
+-- name: newest_sample
+-- When a queue was last looked at.
+select max(sampled) from queue_health
+
 -- name: first_user
 -- Person who stands for the staff.
 select id::text from users order by id limit 1

@@ -67,8 +67,8 @@ where id = %(id)s and (status, monthly_cost) is distinct from (%(status)s, %(cos
 returning id
 
 -- name: expired_content
--- Objects past their own expiry and past the days of the policy that holds for them. A hold of the tenant or of everyone keeps them,
--- a null expiry keeps them, and so does a copy that points to them.
+-- Objects past their own expiry and past the days of the policy that holds for them.
+-- A hold of the tenant or of everyone keeps them, a null expiry keeps them, and so does a copy that points to them.
 select o.storage_key, o.raw_size_bytes
 from content_objects as o
 cross join lateral (

@@ -156,5 +156,7 @@ def _change_platform(
         present=clock.moment(present),
         limit=max(5, messages // 500),
     )
-    writers.put(platform.found_queue(scene, max(reached, present - clock.DAY)))
+    (sampled,) = _ask(writers.connections["queue"], "newest_sample")
+    begin = max(reached, present - clock.DAY, clock.micros(sampled) + clock.MINUTE if sampled else 0)
+    writers.put(platform.found_queue(scene, begin))
     writers.rows["olap.admin_audit_log"] += platform.record_actions(scene, writers.connections["olap"])

@@ -104,7 +104,7 @@ class Platform:
                     _each(connection, "drop table {}", "n.nspname like 'raw\\_%'")
                 else:
                     own = "n.nspname = 'public' and c.relname not in ('plans', 'job_queues')"
-                    _each(connection, "truncate {}", own)
+                    _each(connection, "truncate {} cascade", own)
                     connection.execute("delete from penguin.tombstones")
 
     def bookmark(self, name: str) -> tuple[Any, ...] | None:

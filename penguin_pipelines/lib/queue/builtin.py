@@ -1,7 +1,7 @@
 """Handlers of the platform's own work: upkeep of the queue, reputation and servers, expiry of content.
 
 The application brings its own (docs/queue.md). Not here: what only somebody outside can tell (probes), and analytics
-jobs, which become Dagster runs or are run by analytics.py.
+jobs, which become Dagster runs or are run by analytics_worker.py.
 """
 
 from __future__ import annotations
