@@ -1,4 +1,4 @@
--- The frozen questions: what a tenant's screens and analysts ask most (docs/decisions says of whom they come). They read
+-- The frozen questions: what a tenant's screens and analysts ask most. They read
 -- the views of schema `tenant` and nothing else, in words that Postgres and DuckDB both know. `:today` is the last day
 -- of the history.
 

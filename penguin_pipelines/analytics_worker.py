@@ -1,8 +1,8 @@
 """Analytics jobs run by a worker itself, for an installation without Dagster: `penguin queue work --with-analytics`.
 
 The same work as the runs of the schedules: read the sources, build what was touched. Where Dagster runs, its sensor
-takes these jobs (lib/queue/etl.py, defs/analytics_jobs.py); both at once do no harm, because leases, slices and the build lock
-are shared.
+takes these jobs (lib/queue/etl.py, defs/analytics_jobs.py); both at once do no harm, because leases, slices and the
+build lock are shared. Loaded by name in the worker's children, hence beside the command line, which reads settings.
 """
 
 from __future__ import annotations

@@ -106,10 +106,12 @@ select n.nspname, c.relname from pg_class as c join pg_namespace as n on n.oid =
 where n.nspname in ('intermediate', 'marts') and c.relkind in ('r', 'p') and not c.relispartition
 order by 1, 2
 """
-# Tables that are no facts: kept for good (windows, ledger, prices of days), as they are now, or about the build itself.
+# Tables that are no facts: kept for good (windows, ledger, prices of days), as they are now, about the build itself;
+# and those of the queue, which is not fed in portions.
 NO_FACTS = {
     "admin_audit_log", "billing_analytics", "billing_corrections", "built_models", "built_project", "int_calendar_days",
-    "int_mrr_changes", "int_tenant_storage", "int_touched_hours", "int_touched_messages", "int_window_mailboxes",
+    "int_mrr_changes", "int_queue_failures", "int_tenant_storage", "int_touched_hours", "int_touched_messages",
+    "int_window_mailboxes", "queue_analytics",
 }  # fmt: skip
 # Snapshots of the addresses: figures of a day are kept as they were when the day was over.
 OF_ADDRESSES = {

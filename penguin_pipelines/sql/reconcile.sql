@@ -154,9 +154,10 @@ with replied as (
   select distinct tenant_id, storage_key from raw_content.email_complaints where _deleted is null
 ), raw as (
   select m.tenant_id, date_trunc('month', m.sent at time zone 'UTC')::date as month, count(*) as sent,
-    count(*) filter (where m.replied is not null or r.tenant_id is not null) as replied,
-    count(*) filter (where m.unsubscribed is not null or u.tenant_id is not null) as unsubscribed,
-    count(*) filter (where m.complained is not null or c.tenant_id is not null) as spam_complaints
+    -- What happens to warmup mail comes from other tables.
+    count(*) filter (where not m.is_warmup and (m.replied is not null or r.tenant_id is not null)) as replied,
+    count(*) filter (where not m.is_warmup and (m.unsubscribed is not null or u.tenant_id is not null)) as unsubscribed,
+    count(*) filter (where not m.is_warmup and (m.complained is not null or c.tenant_id is not null)) as spam_complaints
   from raw_content.email_messages as m
   left join replied as r on r.tenant_id = m.tenant_id and r.storage_key = m.storage_key
   left join unsubscribed as u on u.tenant_id = m.tenant_id and u.storage_key = m.storage_key
@@ -164,8 +165,10 @@ with replied as (
   where m._deleted is null and m.direction = 'outbound' and m.message_type = 'email' and isfinite(m.sent)
   group by 1, 2
 ), built as (
-  select tenant_id, date_trunc('month', activity_date)::date as month, sum(sent) as sent, sum(replied) as replied,
-    sum(unsubscribed) as unsubscribed, sum(spam_complaints) as spam_complaints
+  select tenant_id, date_trunc('month', activity_date)::date as month, sum(sent) as sent,
+    coalesce(sum(replied) filter (where not is_warmup), 0) as replied,
+    coalesce(sum(unsubscribed) filter (where not is_warmup), 0) as unsubscribed,
+    coalesce(sum(spam_complaints) filter (where not is_warmup), 0) as spam_complaints
   from intermediate.int_messages group by 1, 2
 )
 select coalesce(a.tenant_id, b.tenant_id), coalesce(a.month, b.month)::text, to_jsonb(a) - array['tenant_id', 'month'], to_jsonb(b) - array['tenant_id', 'month']

@@ -48,8 +48,8 @@ def horizon_after_rows(_: Chance = never) -> Iterator[None]:
     honest_open, honest_window, honest_deletes = extract.open_snapshot, extract.window, load._collect_deletes
 
     @contextlib.contextmanager
-    def loose(*args: Any, pseudonym_key: str) -> Iterator[extract.Snapshot]:
-        with honest_open(*args, pseudonym_key=pseudonym_key) as snapshot:
+    def loose(*args: Any, pseudonym_key: str, **options: Any) -> Iterator[extract.Snapshot]:
+        with honest_open(*args, pseudonym_key=pseudonym_key, **options) as snapshot:
             snapshot.connection.rollback()
             snapshot.connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             snapshot.connection.execute("set local row_security = off")
