@@ -42,7 +42,7 @@ def plan(table: TableOption, as_json: JsonOption = False) -> None:
 @onboard_app.command()
 def run(
     table: TableOption,
-    lock_timeout: Annotated[str, typer.Option(help="Nobody waits for us longer than this.")] = "2s",
+    lock_timeout: Annotated[str, typer.Option(help="Nobody waits for us longer than this.")] = "500ms",
     patience: Annotated[float, typer.Option(help="Seconds to go on asking for a lock.")] = 600,
     pause: Annotated[float, typer.Option(help="Seconds before asking again; doubled each time, up to 60.")] = 1,
     as_json: JsonOption = False,

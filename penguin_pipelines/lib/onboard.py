@@ -28,6 +28,8 @@ from penguin_pipelines.lib.sql import blocks, compose
 
 TRIGGERS = ("mark_changed", "leave_tombstone", "leave_tombstone_of_old_key", "leave_tombstone_of_all")
 _LONGEST_NAME = 63
+_LONGEST_PAUSE = 10
+"""seconds"""
 _ADDRESS = re.compile(r"e?mail|recipient|sender|phone|address|(^|_)ip(_|$)")
 _BODY = re.compile(
     r"body|content|message|subject|text|note|comment|description|payload|token|secret|password|key_path|name"
@@ -48,11 +50,10 @@ class Step:
 
 @dataclass(frozen=True)
 class _Part:
-    """The table or a partition of it."""
+    """A table that gets an index: one that holds rows, or the head of a partitioned table."""
 
     name: str
-    parent: str | None
-    is_leaf: bool
+    holds_rows: bool
 
     @property
     def index(self) -> str:
@@ -66,8 +67,8 @@ def plan(url: str, source: str, table: str) -> list[Step]:
         parts = _parts(connection, table)
         steps = [Step("track", "column change_xid, its default, and the triggers, in one transaction", _tracked(facts))]
         for part in parts:
-            how = "concurrently" if part.is_leaf else "of the parent"
-            steps.append(Step("index", f"index {part.index}, {how}", _index_done(connection, part)))
+            how = "concurrently" if part.holds_rows else "of those of the partitions"
+            steps.append(Step("index", f"index {part.index}, {how}", _has_index(connection, table, part)))
     return steps
 
 
@@ -76,15 +77,16 @@ def run(
     source: str,
     table: str,
     *,
-    lock_timeout: str = "2s",
+    lock_timeout: str = "500ms",
     patience: float = 600,
     pause: float = 1,
     report: Report = lambda _: None,
 ) -> list[Step]:
     """Does what is open and returns the steps. Nobody waits for us longer than `lock_timeout`.
 
-    A lock that is not granted in that time is tried again after `pause` seconds, twice as long each time up to a
-    minute, for `patience` seconds in all; then it raises Busy and what was done stays done.
+    Keep it under the server's `deadlock_timeout` (1 s), so that of us and an application it is we who give way.
+    A lock that is not granted in that time is tried again after `pause` seconds, twice as long each time up to ten,
+    for `patience` seconds in all; then it raises Busy and what was done stays done.
     """
     with db.connect(url, source, autocommit=True) as connection:
         _check_stanza(connection, source, table)
@@ -93,7 +95,7 @@ def run(
             _patiently(connection, lambda: _track(connection, table), table, lock_timeout, patience, pause, report)
         parts = _parts(connection, table)
         for number, part in enumerate(parts, start=1):
-            if not _index_done(connection, part):
+            if not _has_index(connection, table, part):
                 report(f"{source}.{table}: index {part.index} ({number} of {len(parts)})")
                 _index(connection, part, lock_timeout, patience, pause, report)
     return plan(url, source, table)
@@ -206,26 +208,15 @@ def _track(connection: psycopg.Connection, table: str) -> None:
 def _index(
     connection: psycopg.Connection, part: _Part, lock_timeout: str, patience: float, pause: float, report: Report
 ) -> None:
-    """Builds one index and makes it part of its parent's. Built concurrently it waits for others and blocks none."""
-    table, index = sql.Identifier("public", part.name), sql.Identifier("public", part.index)
-    short = sql.Identifier(part.index)
-
-    def tried(work: Callable[[], Any]) -> None:
-        _patiently(connection, work, part.name, lock_timeout, patience, pause, report)
-
-    state = _index_state(connection, part)
-    if part.is_leaf:
+    """Builds one index. Built concurrently it waits for others and blocks none; a parent's only takes those in."""
+    names = {"short": sql.Identifier(part.index), "table": sql.Identifier("public", part.name)}
+    if part.holds_rows:
         connection.execute(blocks("onboard")["lock_timeout"], {"timeout": "0"})
-        if state and not state[0]:
-            connection.execute(compose("onboard", "drop_index", index=index))
-            state = None
-        if state is None:
-            connection.execute(compose("onboard", "create_index", short=short, table=table))
-    elif state is None:
-        tried(lambda: connection.execute(compose("onboard", "create_parent_index", short=short, table=table)))
-    if part.parent and not (state and state[1]):
-        parent = sql.Identifier("public", _Part(part.parent, None, False).index)
-        tried(lambda: connection.execute(compose("onboard", "attach_index", parent=parent, index=index)))
+        connection.execute(compose("onboard", "drop_index", index=sql.Identifier("public", part.index)))
+        connection.execute(compose("onboard", "create_index", **names))
+    else:
+        create = compose("onboard", "create_parent_index", **names)
+        _patiently(connection, lambda: connection.execute(create), part.name, lock_timeout, patience, pause, report)
 
 
 def _patiently(
@@ -251,33 +242,19 @@ def _patiently(
                 ) from None
             report(f"{table} is in use; again in {pause:g} s")
             time.sleep(pause)
-            pause = min(pause * 2, 60)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def _parts(connection: psycopg.Connection, table: str) -> list[_Part]:
-    """The table and its partitions. Parents come first: an index is attached to one that is there."""
-    found = connection.execute(blocks("onboard")["tree"], {"table": _public(table), "name": table}).fetchall()
-    parts = {name: _Part(name, parent, leaf) for name, parent, leaf in found}
-    own = parts[table]
-    parts[table] = _Part(own.name, None, own.is_leaf)
-    return sorted(parts.values(), key=lambda p: (_depth(p, parts), p.name))
+    """The tables that hold rows, and last the head of them if that is another."""
+    found = connection.execute(blocks("onboard")["leaves"], {"table": _public(table), "name": table}).fetchall()
+    return [_Part(name, holds_rows) for name, holds_rows in found]
 
 
-def _depth(part: _Part, parts: dict[str, _Part]) -> int:
-    return 0 if part.parent is None else 1 + _depth(parts[part.parent], parts)
-
-
-def _index_state(connection: psycopg.Connection, part: _Part) -> tuple[bool, bool] | None:
-    return cast(
-        "tuple[bool, bool] | None",
-        connection.execute(blocks("onboard")["index_state"], {"index": _public(part.index)}).fetchone(),
-    )
-
-
-def _index_done(connection: psycopg.Connection, part: _Part) -> bool:
-    state = _index_state(connection, part)
-    # The parent's is not valid before the last partition's is attached; that it is there counts.
-    return bool(state and (state[0] or not part.is_leaf) and (state[1] or part.parent is None))
+def _has_index(connection: psycopg.Connection, table: str, part: _Part) -> bool:
+    """Whether it has a valid index of its own. That of a head is valid only with one in every partition."""
+    names = [_public(_Part(name, True).index) for name in (part.name, table)]
+    return connection.execute(blocks("onboard")["has_index"], {"indexes": names}).fetchone() == (True,)
 
 
 def _public(name: str) -> LiteralString:

@@ -23,13 +23,14 @@ select to_regprocedure('penguin.mark_changed()') is not null and to_regclass('pe
 -- What identifies a row: primary key and tenant.
 select penguin.key_columns(%(table)s::regclass)
 
--- name: tree
--- The table with all its partitions, deepest first: name, parent, and whether it holds rows.
-select c.relname, (select p.relname from pg_class as p where p.oid = t.parentrelid), t.isleaf
+-- name: leaves
+-- The tables that hold rows, by name, and the head of a partitioned table after them.
+select c.relname, t.isleaf
 from pg_partition_tree(to_regclass(%(table)s)) as t join pg_class as c on c.oid = t.relid
+where t.isleaf or t.relid = to_regclass(%(table)s)
 union all
-select %(name)s, null, true where not exists (select from pg_partition_tree(to_regclass(%(table)s)))
-order by 3 desc, 2, 1
+select %(name)s, true where not exists (select from pg_partition_tree(to_regclass(%(table)s)))
+order by 2 desc, 1
 
 -- name: lock_timeout
 -- Who waits for a lock makes everybody behind it wait: give up early and come again.
@@ -64,10 +65,9 @@ grant select on {table} to pm_loader
 -- Nobody told of what was deleted before: the mark of a TRUNCATE makes the next read compare all keys.
 insert into penguin.tombstones (table_name, is_truncate) values (%(name)s, true)
 
--- name: index_state
--- Whether an index is there, valid, and part of its parent's.
-select i.indisvalid, exists (select from pg_inherits where inhrelid = i.indexrelid)
-from pg_index as i where i.indexrelid = to_regclass(%(index)s)
+-- name: has_index
+-- Whether one of the indexes is there and valid.
+select exists (select from pg_index where indexrelid = any (select to_regclass(n) from unnest(%(indexes)s::text[]) as n) and indisvalid)
 
 -- name: drop_index
 -- What a killed build left behind.
@@ -78,12 +78,9 @@ drop index concurrently if exists {index}
 create index concurrently {short} on {table} (change_xid)
 
 -- name: create_parent_index
--- The parent's index, valid once every partition's is attached; partitions to come get theirs at birth.
-create index {short} on only {table} (change_xid)
-
--- name: attach_index
--- One partition's index becomes part of its parent's.
-alter index {parent} attach partition {index}
+-- Takes in the indexes that the partitions have, builds none, and lets nobody who reads wait: attaching them one by one
+-- would lock each against its readers. Partitions to come get theirs at birth.
+create index {short} on {table} (change_xid)
 
 -- name: columns
 -- Columns of a table with type, and whether they are part of the key.

@@ -46,7 +46,7 @@ where datname = current_database() and pid <> pg_backend_pid() and query like '%
 """
 OPEN = {
     PLAIN: ["track", "index"],
-    PARTITIONED: ["track"] + ["index"] * 5,
+    PARTITIONED: ["track"] + ["index"] * 4,
 }
 
 
@@ -165,7 +165,7 @@ def test_ingestion_before_during_and_after_loses_nothing(shop: Shop) -> None:
 
 def _onboard(shop: Shop) -> None:
     try:
-        onboard.run(shop.url, "content", "orders", lock_timeout="500ms", patience=60, pause=0.05)
+        onboard.run(shop.url, "content", "orders", patience=120, pause=0.05)
     except BaseException as error:  # noqa: BLE001  a thread's failure must reach the test
         shop.failures.append(error)
 
