@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=10_000_000, help="Messages in the warehouse.")
     parser.add_argument("--base", type=int, default=500_000, help="Messages that the generator makes.")
     parser.add_argument("--tenants", type=int, default=10, help="Tenants that the generator makes.")
+    parser.add_argument("--writers", type=int, default=2, help="Copies made side by side.")
     parser.add_argument("--runs", type=int, default=3, help="Increments of each kind; the median is shown.")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5, help="How often each client asks every question.")
@@ -118,15 +119,14 @@ class Bench:
         with db.connect(self.url, "olap") as connection:
             connection.execute(STATEMENTS["remember_tenants"])
         copies = options.messages // options.base - 1
-        have = self.ask("copies")[0][0]
-        for copy in range(have, copies):
-            began = time.perf_counter()
-            rows = self.copy(tables, copy + 1)
-            print(f"copy {copy + 1} of {copies}: {rows:,} rows in {time.perf_counter() - began:,.0f} s")
+        missing = set(range(1, copies + 1)) - {number for (number,) in self.ask("copies")}
+        with ThreadPoolExecutor(options.writers) as pool:
+            for line in pool.map(lambda number: self.copy(tables, number), sorted(missing)):
+                print(line)
 
-    def copy(self, tables: list[specs.Table], number: int) -> int:
+    def copy(self, tables: list[specs.Table], number: int) -> str:
         """Every raw row of the generated tenants once more under other ids, in one transaction."""
-        rows = 0
+        rows, began = 0, time.perf_counter()
         with db.connect(self.url, "olap") as connection:
             for table in tables:
                 owner = "id" if table.name == "tenants" else table.tenant
@@ -143,7 +143,7 @@ class Bench:
                     {"copy": number},
                 ).rowcount
             connection.execute(STATEMENTS["remember_copy"], {"copy": number})
-        return rows
+        return f"copy {number}: {rows:,} rows in {time.perf_counter() - began:,.0f} s"
 
     def build(self, *, full: bool = False) -> tuple[float, float, build.BuildResult]:
         """Seconds of SQL, seconds on the clock, and the result of one build."""

@@ -11,8 +11,8 @@ select id from public.tenants limit 1
 create table if not exists public.bench_copies (number integer primary key)
 
 -- name: copies
--- How many there are.
-select count(*) from public.bench_copies
+-- Those that are there.
+select number from public.bench_copies
 
 -- name: remember_copy
 -- One more.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import psycopg
@@ -499,7 +500,7 @@ def demo(
     _show_demo(endpoints)
     if not no_serve:
         say("Starting the Dagster UI; this takes half a minute.")
-        raise SystemExit(orchestrator.serve(settings, endpoints.urls, _show_ui))
+        orchestrator.serve(settings, endpoints.urls, _show_ui)
 
 
 def _show_demo(endpoints: Endpoints) -> None:
@@ -519,8 +520,9 @@ def _show_demo(endpoints: Endpoints) -> None:
     )
 
 
-def _show_ui(url: str) -> None:
+def _show_ui(url: str, log: Path) -> None:
     out.print(f"Dagster UI          {url}", highlight=False)
+    out.print(f"Its log             {log}", highlight=False, soft_wrap=True)
     out.print("Ctrl-C stops the UI; `penguin down` stops the services.", highlight=False)
 
 
@@ -531,7 +533,7 @@ def serve() -> None:
 
     settings, endpoints = _ready()
     dbt.ensure_manifest()
-    raise SystemExit(orchestrator.serve(settings, endpoints.urls, _show_ui))
+    orchestrator.serve(settings, endpoints.urls, _show_ui)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -76,35 +76,48 @@ def execute_job(settings: Settings, urls: Mapping[str, str], job: str, report: C
         raise PenguinError(f"Job '{job}' failed; its log is {log}.")
 
 
-def serve(settings: Settings, urls: Mapping[str, str], ready: Callable[[str], None]) -> int:
-    """Serves the UI, the daemon and the code location until interrupted. `ready(url)` is called once the UI answers."""
+def serve(settings: Settings, urls: Mapping[str, str], ready: Callable[[str, Path], None]) -> None:
+    """Serves the UI, the daemon and the code location until interrupted.
+
+    `ready(url, log)` is called once the UI answers. What Dagster says goes to the log: every event of every run would
+    bury the address.
+    """
     port = settings.ui_port
+    log = settings.home / "logs" / "dagster.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     if _taken(port):
         raise ServiceError(f"Port {port} is in use; stop what holds it, or choose another with PENGUIN_UI_PORT.")
-    process = subprocess.Popen(
-        command(
-            "dev", "-h", "127.0.0.1", "-p", str(port), "-w", str(PROJECT / "workspace.yaml"), "--log-level", "warning"
-        ),
-        env=environment(settings, urls),
-        cwd=settings.home / "dagster",
-        start_new_session=True,
-        preexec_fn=_default_signals,
-    )
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command(
+                *("dev", "-h", "127.0.0.1", "-p", str(port), "-w", str(PROJECT / "workspace.yaml")),
+                *("--log-level", "warning"),
+            ),
+            env=environment(settings, urls),
+            cwd=settings.home / "dagster",
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_default_signals,
+        )
     url = f"http://127.0.0.1:{port}"
     stop = _Stop()
     try:
         deadline = time.monotonic() + READY_SECONDS
         while not stop.asked and process.poll() is None and not _answers(url):
             if time.monotonic() > deadline:
-                raise ServiceError(f"The Dagster UI does not answer on port {port} after {READY_SECONDS} s.")
+                raise ServiceError(
+                    f"The Dagster UI does not answer on port {port} after {READY_SECONDS} s; its log is {log}."
+                )
             time.sleep(0.5)
         if process.poll() is None and not stop.asked:
-            ready(url)
+            ready(url, log)
         while not stop.asked and process.poll() is None:
             time.sleep(0.5)
     finally:
         _end(process)
-    return 0 if stop.asked else process.returncode
+    if not stop.asked:
+        raise ServiceError(f"Dagster ended by itself (exit code {process.returncode}); its log is {log}.")
 
 
 class _Stop:
