@@ -78,8 +78,8 @@ drop index concurrently if exists {index}
 create index concurrently {short} on {table} (change_xid)
 
 -- name: create_parent_index
--- Takes in the indexes that the partitions have, builds none, and lets nobody who reads wait: attaching them one by one
--- would lock each against its readers. Partitions to come get theirs at birth.
+-- Takes in the indexes that the partitions have, builds none, and no reader waits. Partitions to come get theirs at birth.
+-- Attaching them one by one would lock each against its readers.
 create index {short} on {table} (change_xid)
 
 -- name: columns
