@@ -11,6 +11,10 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +25,7 @@ import pytest
 from psycopg import sql
 from servers import FAST, PSEUDONYM_KEY, Databases, Server, locked
 
-from penguin_pipelines.lib import services
+from penguin_pipelines.lib import dbt, services
 from penguin_pipelines.settings import DATABASES, Settings
 
 GIVEN = os.environ.get("PENGUIN_TEST_POSTGRES_URL")
@@ -141,9 +145,37 @@ def _label(server: Server) -> str:
 
 
 @pytest.fixture(scope="session")
-def dbt_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dbt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder for working files of dbt, shared by the tests of this worker: nothing is parsed twice."""
     return tmp_path_factory.mktemp("dbt")
+
+
+@pytest.fixture(scope="session")
+def dbt_server(dbt_folder: Path) -> Iterator[list[str]]:
+    """A dbt that this worker has loaded (warm_dbt.py), as the command that has it do something."""
+    script = str(Path(__file__).with_name("warm_dbt.py"))
+    with tempfile.TemporaryDirectory(prefix="penguin-dbt-") as folder:
+        path = Path(folder) / "socket"
+        with (
+            (dbt_folder / "server.log").open("wb") as log,
+            subprocess.Popen(
+                [sys.executable, script, "serve", str(path)], stdin=subprocess.PIPE, stdout=log, stderr=log
+            ) as server,
+        ):
+            while not path.exists():
+                assert server.poll() is None, (dbt_folder / "server.log").read_text()
+                time.sleep(0.05)
+            yield [sys.executable, "-I", "-S", script, "call", str(path)]
+            assert server.stdin is not None
+            server.stdin.close()
+
+
+@pytest.fixture
+def dbt_home(dbt_folder: Path, dbt_server: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder for working files of dbt, with a dbt that is loaded and has parsed the project already."""
+    program = dbt.dbt_command
+    monkeypatch.setattr(dbt, "dbt_command", lambda arguments: [*dbt_server, *program(arguments)[1:]])
+    return dbt_folder
 
 
 @pytest.fixture(scope="session")

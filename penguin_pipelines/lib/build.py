@@ -34,6 +34,9 @@ _HOLDS_ROWS = (
     *(f"config.materialized:{kind}" for kind in ("incremental", "table", "materialized_view")),
     "resource_type:test",
 )
+# Results and errors on standard output. A log file would hold every query and cost a tenth of the build; what ran is in
+# the folder `run` of the target.
+_SAYING = ("--log-format", "json", "--log-level", "info", "--log-level-file", "none")
 Report = Callable[[str], None]
 
 
@@ -298,7 +301,7 @@ def run_dbt(arguments: Sequence[str], environment: Mapping[str, str], target: Pa
     folders = ["--target-path", str(target), "--log-path", str(target)]
     said: list[str] = []
     with subprocess.Popen(
-        dbt.dbt_command(["--log-format", "json", "--log-level", "info", *arguments, *folders]),
+        dbt.dbt_command([*_SAYING, *arguments, *folders]),
         env=dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -14,11 +14,11 @@
     {%- set target = arg_dict['target_relation'] -%}
     {%- set temp = arg_dict['temp_relation'] -%}
     {%- set keys = config.require('unique_key') -%}
-    {%- set names = adapter.get_columns_in_relation(temp) | map(attribute='name') | list -%}
+    {%- set names = arg_dict['temp_columns'] | map(attribute='name') | list -%}
     analyze {{ temp }};
     {% if config.get('partition_date') and not is_scratch() %}{{ missing_partitions_sql(target, temp, config.get('partition_date')) }}{% endif %}
     {{ vanished_sql(target, temp, keys) }}
-    {{ upsert_sql(target, temp, keys, names) }}
+    {{ upsert_sql(target, temp, keys, names, arg_dict['dest_columns'] | map(attribute='name') | list) }}
 {%- endmacro %}
 
 {% macro same_key(other, key) -%}
@@ -52,10 +52,9 @@
     {%- if config.get('keep_when') %} and not ({{ config.get('keep_when') }}){% endif %};
 {%- endmacro %}
 
-{% macro upsert_sql(target, temp, keys, names) -%}
+{% macro upsert_sql(target, temp, keys, names, in_target) -%}
     {%- set values = names | reject('in', keys) | list -%}
     {%- set frozen = config.get('frozen_columns') or [] -%}
-    {%- set in_target = adapter.get_columns_in_relation(target) | map(attribute='name') | list -%}
     insert into {{ target }} as t ({{ names | join(', ') }})
     select {{ names | join(', ') }} from {{ temp }}
     on conflict ({{ keys | join(', ') }})
