@@ -23,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from psycopg import sql
-from servers import FAST, PSEUDONYM_KEY, Databases, Server, locked
+from servers import FAST, PSEUDONYM_KEY, Databases, Server, locked, place
 
 from penguin_pipelines.lib import dbt, services
 from penguin_pipelines.settings import DATABASES, Settings
@@ -77,18 +77,28 @@ def _shared_folder(config: pytest.Config) -> Path:
 
 
 def _start(kind: str, shared: Path) -> Server:
+    home = place(shared) / "home"
+    home.mkdir()
+    try:
+        return _started(kind, shared, home)
+    except BaseException:
+        _clear(home)
+        raise
+
+
+def _started(kind: str, shared: Path, home: Path) -> Server:
     token = secrets.token_hex(4)
     if GIVEN:
-        redis_url = os.environ.get("PENGUIN_REDIS_URL") or services.up(_settings(shared / f"home-{kind}")).urls["redis"]
-        return Server(kind, GIVEN, redis_url, str(shared), token)
+        redis_url = os.environ.get("PENGUIN_REDIS_URL") or services.up(_settings(home)).urls["redis"]
+        return Server(kind, GIVEN, redis_url, str(shared), token, str(home))
     folder = {"system": _system_folder(), "chosen": Path(CHOSEN) if CHOSEN else None}.get(kind)
-    endpoints = services.up(_settings(shared / f"home-{kind}", folder))
+    endpoints = services.up(_settings(home, folder))
     url = urlunsplit(urlsplit(endpoints.urls["oltp"])._replace(path="/postgres"))
     with psycopg.connect(url, autocommit=True) as connection:
         for name, value in FAST.items():
             connection.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.SQL(value)))  # type: ignore[arg-type]
         connection.execute("select pg_reload_conf()")
-    return Server(kind, url, endpoints.urls["redis"], str(shared), token)
+    return Server(kind, url, endpoints.urls["redis"], str(shared), token, str(home))
 
 
 def _stop(state: Path) -> None:
@@ -97,12 +107,16 @@ def _stop(state: Path) -> None:
         for made in Path(server.shared).glob("given-*.made"):
             label = made.stem.removeprefix("given-")
             server.execute("drop database if exists {} with (force)", f"penguin_template_{server.token}_{label}")
-    home = Path(server.shared) / f"home-{server.kind}"
-    if not home.exists():
-        return
-    services.down(_settings(home))
-    elsewhere = json.loads((home / "services.json").read_text())["postgres_data"]
-    shutil.rmtree(home)
+    _clear(Path(server.home))
+
+
+def _clear(home: Path) -> None:
+    """Stops what runs in a home and removes it with its data."""
+    elsewhere = None
+    if (home / "services.json").exists():
+        services.down(_settings(home))
+        elsewhere = json.loads((home / "services.json").read_text())["postgres_data"]
+    shutil.rmtree(home.parent)
     if elsewhere and Path(elsewhere).is_absolute():
         shutil.rmtree(Path(elsewhere).parent)
 

@@ -31,7 +31,9 @@ def call(path: str, arguments: list[str]) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.connect(path)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        asked = json.dumps({"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}).encode()
+        asked = json.dumps(
+            {"arguments": arguments, "environment": dict(os.environ), "folder": os.path.realpath(".")}
+        ).encode()
         streams = array.array("i", [0, 1, 2])
         server.sendmsg([len(asked).to_bytes(8)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
         server.sendall(asked)
