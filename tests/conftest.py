@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -45,6 +45,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         everywhere = metafunc.definition.get_closest_marker("every_postgres")
         kinds = _kinds() if everywhere else _kinds()[:1]
         metafunc.parametrize("postgres", kinds, indirect=True, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that build run first: they are the longest, and at the end one worker would be left alone with one."""
+    items.sort(key=lambda item: "dbt_home" not in getattr(item, "fixturenames", ()))
 
 
 def _kinds() -> list[str]:
@@ -146,16 +152,17 @@ def postgres(request: pytest.FixtureRequest) -> Server:
 
 
 @pytest.fixture
-def tiers(postgres: Server) -> Iterator[Databases]:
+def tiers(postgres: Server, database_label: str) -> Iterator[Databases]:
     """Fresh migrated databases, one per tier, for this test alone; their names are those of the test before."""
-    databases = Databases(postgres, label=_label(postgres))
+    databases = Databases(postgres, label=database_label)
     yield databases
     databases.drop()
 
 
-def _label(server: Server) -> str:
+@pytest.fixture
+def database_label(postgres: Server) -> str:
     """What dbt has parsed holds for one name of a database, so the tests of a worker use one after the other."""
-    return f"{server.token}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    return f"{postgres.token}_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 
 
 @pytest.fixture(scope="session")
@@ -166,11 +173,12 @@ def dbt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dbt_server(dbt_folder: Path) -> Iterator[list[str]]:
-    """A dbt that this worker has loaded (warm_dbt.py), as the command that has it do something."""
-    script = str(Path(__file__).with_name("warm_dbt.py"))
-    with tempfile.TemporaryDirectory(prefix="penguin-dbt-") as folder:
+    """A dbt that this worker has loaded (forked.py), as the command that has it do something."""
+    script = str(Path(__file__).with_name("forked.py"))
+    with tempfile.TemporaryDirectory(prefix="penguin-forked-") as folder:
         path = Path(folder) / "socket"
         with (
+            # Nothing here is named like a dbt: who kills those of this process means a build.
             (dbt_folder / "server.log").open("wb") as log,
             subprocess.Popen(
                 [sys.executable, script, "serve", str(path)], stdin=subprocess.PIPE, stdout=log, stderr=log
@@ -184,11 +192,21 @@ def dbt_server(dbt_folder: Path) -> Iterator[list[str]]:
             server.stdin.close()
 
 
+@pytest.fixture(scope="session")
+def dbt_program() -> Callable[[Sequence[str]], list[str]]:
+    """dbt as it is installed, for a test that wants it in place of the one that is loaded."""
+    return dbt.dbt_command
+
+
 @pytest.fixture
-def dbt_home(dbt_folder: Path, dbt_server: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+def dbt_home(
+    dbt_folder: Path,
+    dbt_server: list[str],
+    dbt_program: Callable[[Sequence[str]], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """Folder for working files of dbt, with a dbt that is loaded and has parsed the project already."""
-    program = dbt.dbt_command
-    monkeypatch.setattr(dbt, "dbt_command", lambda arguments: [*dbt_server, *program(arguments)[1:]])
+    monkeypatch.setattr(dbt, "dbt_command", lambda arguments: [*dbt_server, *dbt_program(arguments)[1:]])
     return dbt_folder
 
 

@@ -141,7 +141,14 @@ class Wrong(AssertionError):
 class Portions:
     """A world, and tiers that get it in portions."""
 
-    def __init__(self, server: Server, size: Size, home: Path, report: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        size: Size,
+        home: Path,
+        report: Callable[[str], None] = lambda _: None,
+        label: str | None = None,
+    ) -> None:
         self.size, self.home, self.report, self.server = size, home, report, server
         self.clocks = size.clocks()
         self.whole = Databases(server)
@@ -152,7 +159,7 @@ class Portions:
         generate(self.whole, options, lambda *_: None)
         self._harden()
         self._plan()
-        self.fed = self.whole.copy("oltp")
+        self.fed = self.whole.copy("oltp", label=label)
         self._feed_whole_tables()
 
     def drop(self) -> None:

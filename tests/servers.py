@@ -137,9 +137,9 @@ class Databases(Mapping[str, str]):
     def __len__(self) -> int:
         return len(TIERS)
 
-    def copy(self, *tiers: str) -> Databases:
+    def copy(self, *tiers: str, label: str | None = None) -> Databases:
         """Databases that begin with what these tiers hold when they are asked for; nobody may be connected then."""
-        return Databases(self._server, {tier: self.name(tier) for tier in tiers})
+        return Databases(self._server, {tier: self.name(tier) for tier in tiers}, label)
 
     def use(self, tier: str, template: str) -> None:
         """Makes the tier's database anew, as a copy of a template, when it is next asked for."""

@@ -11,8 +11,10 @@ from portions import AS_OF, Portions, Size, drops_a_slice
 from servers import Server
 
 
-def test_late_portions_out_of_order_end_where_one_full_build_ends(postgres: Server, dbt_home: Path) -> None:
-    portions = Portions(postgres, Size(portions=3, messages=700, tenants=2), dbt_home)
+def test_late_portions_out_of_order_end_where_one_full_build_ends(
+    postgres: Server, database_label: str, dbt_home: Path
+) -> None:
+    portions = Portions(postgres, Size(portions=3, messages=700, tenants=2), dbt_home, label=database_label)
     try:
         portions.run(last=2)
         portions.build_whole()

@@ -8,6 +8,7 @@ Not here: what the figures are (test_build.py).
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def test_readers_miss_nothing_while_dbt_works_and_dies(warehouse: Warehouse, project: Path) -> None:
+def test_readers_miss_nothing_while_dbt_works_and_dies(
+    warehouse: Warehouse,
+    project: Path,
+    dbt_program: Callable[[Sequence[str]], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     month = NOW.strftime("%Y%m")
     with psycopg.connect(warehouse.url) as owner:
         owner.execute(f"drop table marts.infrastructure_analytics_{month}")  # type: ignore[call-overload]
@@ -68,7 +74,8 @@ def test_readers_miss_nothing_while_dbt_works_and_dies(warehouse: Warehouse, pro
             long.execute(f"set app.current_tenant_id = '{tenant}'")  # type: ignore[call-overload]
             assert len(filled(long)) > 30
             death = DbtKilled("sequence_step_analytics")
-            with pytest.raises(BuildFailed):
+            with monkeypatch.context() as installed, pytest.raises(BuildFailed):
+                installed.setattr(dbt, "dbt_command", dbt_program)
                 warehouse.build(report=death)
             assert death.killed
             with warehouse.connect("pm_etl") as connection:

@@ -5,8 +5,8 @@ What a forked dbt does not do again is to load its libraries and to parse the pr
 which is most of what a small build costs. An edited copy of the project is parsed by the call itself. The program as it
 is installed is what the fixture `dbt_program` gives back, for tests about it.
 
-    python -I -S warm_dbt.py call SOCKET ARGUMENT...    what the tests run in the place of `dbt`
-    python warm_dbt.py serve SOCKET                     until its standard input closes
+    python -I -S forked.py call SOCKET ARGUMENT...    what the tests run in the place of `dbt`
+    python forked.py serve SOCKET                     until its standard input closes
 
 Here: the server, the call and who starts them. Not here: which folder dbt works in (the fixture `dbt_home`).
 """
@@ -76,7 +76,8 @@ class _Calls:
             names = ("--target-path", "--log-path", "--project-dir", "--profiles-dir")
             where = [part for name in names for part in (name, _value(arguments, name))]
             done = _runner()(manifest=None).invoke(["--quiet", "--log-level-file", "none", "parse", *where])
-            self.manifests = {key: _compiled(done.result) if done.success else None}
+            self.manifests = dict([*self.manifests.items()][-2:])
+            self.manifests[key] = _compiled(done.result) if done.success else None
         return self.manifests[key]
 
     def ended(self, caller: socket.socket) -> None:
@@ -123,10 +124,19 @@ def _received(caller: socket.socket) -> tuple[dict, list[int]]:
     return json.loads(text), list(streams)
 
 
+def _end_with_parent() -> None:
+    """Has the kernel kill this process when the one that started it ends, in the midst of parsing too."""
+    import ctypes
+
+    death_signal = 1
+    ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL)
+
+
 def _run(asked: dict, streams: list[int], manifest: object) -> None:
     """dbt in the forked process; never returns."""
     code = 1
     try:
+        _end_with_parent()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
         os.environ.clear()
@@ -146,6 +156,7 @@ def serve(path: str) -> None:
     from pathlib import Path
     from select import select
 
+    _end_with_parent()
     _runner()
     calls = _Calls()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
