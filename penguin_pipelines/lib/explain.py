@@ -1,8 +1,9 @@
 """Why a figure is what it is, and why it changed: the messages, events and corrections behind one fact row.
 
 The counters are reconstructed twice from what has arrived, once up to a moment and once up to now; the second must be
-what the mart holds, and the answer says when it is not. Which messages belong to a row is written once per fact, in
-sql/explain.sql. Nothing of a person is read: messages are their storage keys. Not here: printing (cli).
+what the mart holds, and the answer says when it is not. Which messages (of the queue: attempts) belong to a row is
+written once per fact, in sql/explain.sql. Nothing of a person is read: messages are their storage keys. Not here:
+printing (cli).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ _OTHER_NAMES = {"billing_analytics": {"sent": "emails_sent"}}
 _NOT_KEPT = ("rewritten", "deleted", "withdrawn", "elsewhere")
 """Causes of which the earlier version is gone."""
 _MOVED = "the row was written since and nothing of it arrived: a message is now booked elsewhere"
-_BY_EVENT = "campaign_engagement_hourly"
-"""Counts events by their hour, not messages; its counters are not those of messages."""
+_NOBODY = "none"
+"""How a key names the row without a tenant: idle addresses, jobs of the platform itself."""
+_WITHOUT_TENANT = ("infrastructure_analytics", "infrastructure_analytics_monthly", "queue_analytics")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Explanation:
     mart holds something else than what has arrived, with the mart's figure."""
 
     fact: str
-    key: Mapping[str, str]
+    key: Mapping[str, str | None]
     since: datetime
     rows: list[dict[str, Any]]
     counters: dict[str, dict[str, int]]
@@ -56,25 +58,30 @@ class Explanation:
 def facts() -> dict[str, tuple[str, ...]]:
     """The facts that can be explained, with their keys."""
     found = {name.removeprefix(_PREFIX): text for name, text in blocks("explain").items() if name.startswith(_PREFIX)}
-    return {name: tuple(dict.fromkeys(_PARAMETER.findall(text))) for name, text in found.items()}
+    keys = {name: dict.fromkeys(_PARAMETER.findall(text)) for name, text in found.items()}
+    return {name: tuple(column for column in key if column != "since") for name, key in keys.items()}
 
 
-def parse_key(fact: str, text: str) -> dict[str, str]:
-    """`a=1,b=2` as a mapping with exactly the key of the fact."""
+def parse_key(fact: str, text: str) -> dict[str, str | None]:
+    """`a=1,b=2` as a mapping with exactly the key of the fact; `tenant_id=none` where a row may have no tenant."""
     if fact not in facts():
         raise UnknownName.of("fact", fact, facts())
     wanted = facts()[fact]
     given = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     given = {name.strip(): value.strip() for name, value in given.items()}
     if set(given) != set(wanted):
-        raise PenguinError(f"A row of {fact} is named by {', '.join(wanted)}; write --key {'=...,'.join(wanted)}=...")
-    return given
+        hint = " (tenant_id=none for the row without a tenant)" if fact in _WITHOUT_TENANT else ""
+        raise PenguinError(
+            f"A row of {fact} is named by {', '.join(wanted)}; write --key {'=...,'.join(wanted)}=...{hint}"
+        )
+    nobody = fact in _WITHOUT_TENANT and given["tenant_id"].lower() == _NOBODY
+    return {**given, "tenant_id": None if nobody else given["tenant_id"]}
 
 
 def explain(
     url: str,
     fact: str,
-    key: Mapping[str, str],
+    key: Mapping[str, str | None],
     *,
     since: datetime | None = None,
     limit: int = 50,
@@ -102,7 +109,7 @@ class _Question:
         self,
         connection: psycopg.Connection,
         fact: str,
-        key: Mapping[str, str],
+        key: Mapping[str, str | None],
         since: datetime,
         limit: int,
         as_of: datetime | None,
@@ -111,20 +118,25 @@ class _Question:
         self.fact, self.key, self.since, self.as_of = fact, key, since, as_of
         silence = dbt.variables()["silence_hours"]
         self.values = {**key, "since": since, "limit": limit, "silence_hours": silence}
+        self.within = sql.SQL(blocks("explain")[self._block("within")])
+        self.milestones = sql.SQL(blocks("explain")["milestones"])
         condition = sql.SQL(blocks("explain")[_PREFIX + fact])
-        self.slice = compose("explain", "slice", condition=condition)
+        self.slice = compose("explain", self._block("slice"), condition=condition)
 
     def answer(self) -> Explanation:
         rows = self._rows()
         if not rows:
+            tenant = self.key["tenant_id"]
+            wanted = f"= '{tenant}'" if tenant else "is null"
             raise PenguinError(
                 f"marts.{self.fact} has no row with that key; look at its neighbours with: "
-                f"penguin sql \"select * from marts.{self.fact} where tenant_id = '{self.key['tenant_id']}' limit 20\""
+                f'penguin sql "select * from marts.{self.fact} where tenant_id {wanted} limit 20"'
             )
         causes = self._ask("causes")
         if not causes and datetime.fromisoformat(rows[0]["updated"]) > self.since:
             causes = [{"cause": _MOVED}]
         before, after = self._counters(self.since), self._counters(None)
+        held = {n: sum(row[n] for row in rows) for n in after}
         counters = {n: {"before": before[n], "after": after[n], "delta": after[n] - before[n]} for n in after}
         return Explanation(
             fact=self.fact,
@@ -132,7 +144,7 @@ class _Question:
             since=self.since,
             rows=rows,
             counters=counters,
-            unexplained={n: rows[0][n] for n, c in counters.items() if rows[0][n] != c["after"]},
+            unexplained={n: held[n] for n, c in counters.items() if held[n] != c["after"]},
             is_exact=not any(c["cause"].endswith(_NOT_KEPT) for c in causes),
             causes=causes,
             events=self._ask("events"),
@@ -141,20 +153,27 @@ class _Question:
             slices_waiting=self.cursor.execute(blocks("explain")["waiting"], self.values).fetchall()[0]["count"],
         )
 
+    def _block(self, name: str) -> str:
+        """The block of that name for this fact, where it has one of its own."""
+        own = f"{name}_{self.fact}"
+        return own if own in blocks("explain") else name
+
     def _rows(self) -> list[dict[str, Any]]:
         key = sql.SQL(" and ").join(
-            sql.SQL("f.{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in self.key
+            sql.SQL("f.{} is null").format(sql.Identifier(name))
+            if value is None
+            else sql.SQL("f.{} = {}").format(sql.Identifier(name), sql.Placeholder(name))
+            for name, value in self.key.items()
         )
         query = compose("explain", "rows", fact=sql.Identifier("marts", self.fact), key=key)
         return [row["to_jsonb"] for row in self.cursor.execute(query, self.values).fetchall()]
 
     def _ask(self, block: str, **more: Any) -> list[dict[str, Any]]:
-        return self.cursor.execute(compose("explain", block, slice=self.slice), {**self.values, **more}).fetchall()
+        query = compose("explain", self._block(block), slice=self.slice, within=self.within, milestones=self.milestones)
+        return self.cursor.execute(query, {**self.values, **more}).fetchall()
 
     def _counters(self, moment: datetime | None) -> dict[str, int]:
-        """The counters of the fact as of a moment; none where it counts events instead of messages."""
-        if self.fact == _BY_EVENT:
-            return {}
+        """The counters of the fact as of a moment."""
         clock = self.as_of or moment or datetime.now(UTC)
         counted = self._ask("counters", moment=moment or "infinity", clock=clock)[0]
         names = _OTHER_NAMES.get(self.fact)
@@ -164,9 +183,13 @@ class _Question:
         """Entries of the ledger for the windows that hold the slice."""
         if "period_start" in row:
             span = {"first": row["period_start"], "last": row["period_start"]}
-        elif "event_hour" in row or "activity_date" not in row:
-            return []
-        else:
+        elif "month" in row:
+            month = date.fromisoformat(row["month"])
+            last = (month.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+            span = {"first": f"{month} 00:00+00", "last": f"{last} 00:00+00"}
+        elif "activity_date" in row:
             day = date.fromisoformat(row["activity_date"])
             span = {"first": f"{day} 00:00+00", "last": f"{day} 00:00+00"}
+        else:
+            return []
         return self.cursor.execute(blocks("explain")["corrections"], {**self.values, **span}).fetchall()

@@ -16,7 +16,7 @@ import recount_queue
 import recount_rates as rates
 from servers import settle
 
-from penguin_pipelines.lib import build, ingest, query, specs
+from penguin_pipelines.lib import build, explain, ingest, query, specs
 from penguin_pipelines.lib.load import Loaded
 from penguin_pipelines.synthetic import Options, generate
 
@@ -57,6 +57,12 @@ select event_hour, queue_name, job_type, tenant_id::text, attempts, completed, r
 from marts.queue_analytics
 """
 QUEUE_FAILURES = "select queue_name, job_type, error_class, failures from marts.queue_failures"
+FULLEST = {
+    "billing_analytics": "f.emails_sent * (not f.is_final)::integer",
+    "campaign_engagement_hourly": "(f.opens + f.clicks + f.replies)",
+    "queue_analytics": "f.attempts",
+    "warmup_analytics": "(f.opened_tracked + f.replied)",
+}
 WARMUP_HEALTH = "select tenant_id::text, mailbox_id::text, activity_date, health_score from marts.warmup_analytics"
 
 
@@ -260,10 +266,51 @@ def test_the_whole_way_from_sources_to_marts(tiers: Mapping[str, str], dbt_home:
     _assert_addresses_agree(tiers, later, fresh=False)
     _assert_queue_agrees(tiers)
 
+    _assert_every_fact_is_explained(tiers["olap"], later)
     incremental = {mart: _facts(tiers["olap"], mart) for mart in FACTS}
     build.run(tiers["olap"], home=dbt_home, as_of=later, full_refresh=True)
     assert incremental == {mart: _facts(tiers["olap"], mart) for mart in FACTS}
     _assert_tenants_see_their_own(tiers["olap"])
+
+
+def _assert_every_fact_is_explained(olap_url: str, as_of: datetime) -> None:
+    """What `penguin explain` recounts is what the row holds, of the fullest rows of each fact and of idle ones."""
+    idle = 0
+    for fact, key in explain.facts().items():
+        columns, figure = ", ".join(f"f.{name}::text" for name in key), FULLEST.get(fact, "f.sent")
+        question = (
+            f"(select {columns} from marts.{fact} as f where {figure} > 0 order by {figure} desc, {columns} limit 3)"
+            f" union (select {columns} from marts.{fact} as f where f.tenant_id is null order by {columns} limit 1)"
+        )
+        found = [dict(zip(key, row, strict=True)) for row in query.ask(olap_url, question).rows]
+        assert found, fact
+        for named in found:
+            told = explain.explain(olap_url, fact, named, as_of=as_of)
+            assert told.unexplained == {}, (fact, named)
+            empty = not any(counted["after"] for counted in told.counters.values())
+            assert empty is not bool(told.all_events), (fact, named)
+            idle += empty
+    assert idle == 2, "An idle address was to be asked for, by day and by month."
+    _assert_a_wrong_figure_is_told(olap_url, as_of)
+
+
+def _assert_a_wrong_figure_is_told(olap_url: str, as_of: datetime) -> None:
+    key = explain.facts()["warmup_analytics"]
+    with psycopg.connect(olap_url) as connection:
+        row = connection.execute(
+            "update marts.warmup_analytics set opened_tracked = 0 where id = (select id from marts.warmup_analytics"
+            " order by opened_tracked desc, id limit 1)"
+            " returning tenant_id::text, mailbox_id::text, activity_date::text"
+        ).fetchone()
+    assert row
+    told = explain.explain(olap_url, "warmup_analytics", dict(zip(key, row, strict=True)), as_of=as_of)
+    assert told.unexplained == {"opened_tracked": 0}
+    with psycopg.connect(olap_url) as connection:
+        connection.execute(
+            "update marts.warmup_analytics set opened_tracked = %s"
+            " where (tenant_id::text, mailbox_id::text, activity_date::text) = (%s, %s, %s)",
+            [told.counters["opened_tracked"]["after"], *row],
+        )
 
 
 def _assert_tenants_see_their_own(olap_url: str) -> None:
