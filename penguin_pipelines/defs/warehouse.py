@@ -1,11 +1,12 @@
 """Assets of dbt: every model is one, its tests are its checks, all are built by one dbt process.
 
 Which slices wait, and what time itself touches, lib/build.py knows: where nothing waits dbt is not started.
-The models are in dbt_project; the manifest is made before, by `penguin manifest`, never while this loads.
+The models are in dbt_project; the manifest and the lineage of columns are made before, by `penguin manifest`, never
+while this loads. Unit tests of dbt, which prove the SQL and not the data, are checks as well: see unit_tests.py.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
 from penguin_pipelines.errors import BuildFailed, PenguinError
-from penguin_pipelines.lib import build, dbt
+from penguin_pipelines.lib import build, dbt, lineage
 from penguin_pipelines.resources import OWNERS, TierResource, failure
 from penguin_pipelines.settings import exported
 
@@ -22,11 +23,16 @@ GROUPS = ("staging", "intermediate", "campaigns", "mailboxes", "billing", "infra
 
 KINDS = {"materialized_view": {"matview"}, "view": {"view"}}
 
-# Unit tests prove the SQL, not the data; `penguin build` and the test suite run them.
+# Unit tests prove the SQL, not the data; they have a job of their own.
 ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
 
 # Marts are only built when something touched them, but the nightly run touches the last week of every one.
 FRESH = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=26), fail_window=timedelta(hours=50))
+
+
+_KEYS: dict[str, dg.AssetKey] = {}
+LINEAGE: lineage.Lineage = json.loads(dbt.LINEAGE.read_text())["models"] if dbt.LINEAGE.exists() else {}
+ORIGINS = lineage.origins(LINEAGE)
 
 
 class Translator(DagsterDbtTranslator):
@@ -56,8 +62,41 @@ class Translator(DagsterDbtTranslator):
             deps=deps,
             owners=OWNERS,
             kinds={"dbt", "postgres", *kind},
+            metadata={**spec.metadata, **self._lineage(manifest, unique_id)},
             freshness_policy=FRESH if _layer(props) == "marts" and not kind else None,
         )
+
+    def _lineage(self, manifest: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
+        """What each column is made of: for machines, and as a table, because the UI of plain Dagster draws no graph."""
+        columns = LINEAGE.get(unique_id)
+        if not columns:
+            return {}
+        keys = {parent: self._key(manifest, parent) for made_of in columns.values() for parent, _ in made_of}
+        graph = {
+            column: [dg.TableColumnDep(keys[parent], name) for parent, name in made_of]
+            for column, made_of in columns.items()
+        }
+        table = [
+            {
+                "column": column,
+                "made of": _shown((keys[parent], name) for parent, name in made_of),
+                "in the sources": _shown((self._key(manifest, p), name) for p, name in ORIGINS(unique_id, column)),
+            }
+            for column, made_of in columns.items()
+        ]
+        return {
+            "dagster/column_lineage": dg.TableColumnLineage(graph),
+            "columns and what they are made of": dg.MetadataValue.table([dg.TableRecord(row) for row in table]),
+        }
+
+    def _key(self, manifest: Mapping[str, Any], unique_id: str) -> dg.AssetKey:
+        if unique_id not in _KEYS:
+            _KEYS[unique_id] = self.get_asset_key(self.get_resource_props(manifest, unique_id))
+        return _KEYS[unique_id]
+
+
+def _shown(columns: Iterable[tuple[dg.AssetKey, str]]) -> str:
+    return ", ".join(sorted(f"{'.'.join(key.path)}.{name}" for key, name in columns))
 
 
 def _layer(props: Mapping[str, Any]) -> str:
@@ -129,7 +168,7 @@ def dbt_warehouse(
                 return
             with exported(claim.environment):
                 invocation = dbt_cli.cli(ARGUMENTS, context=context, target_path=claim.target)
-            # Columns cost a second in all; their lineage costs five and fails on most of our SQL.
+            # Columns cost a second in all; their lineage is known from the text of the models.
             yield from invocation.stream().fetch_column_metadata(with_column_lineage=False)
     except PenguinError as error:
         raise failure([error]) from error

@@ -22,13 +22,15 @@ from typing import Any
 import yaml
 
 from penguin_pipelines.errors import BuildFailed
-from penguin_pipelines.lib import specs
+from penguin_pipelines.lib import lineage, specs
 from penguin_pipelines.lib.specs import Table
 from penguin_pipelines.settings import child_environment
 
 PACKAGE = Path(__file__).parent.parent
 PROJECT = PACKAGE.parent / "dbt_project"
 MANIFEST = PROJECT / "target" / "manifest.json"
+LINEAGE = MANIFEST.with_name("lineage.json")
+"""Beside the manifest: `models` with the columns behind each column, and `unknown`, why a model has none."""
 _STAMP = MANIFEST.with_suffix(".sha256")
 
 # Nothing runs more seldom than once an hour; a day without a read means that ingestion stands still.
@@ -103,10 +105,18 @@ def ensure_manifest(force: bool = False) -> Path:
             return MANIFEST
         wanted = fingerprint()
         parse(MANIFEST.parent / "parsing")
+        _write_lineage(MANIFEST.parent / "parsing")
         # Replaced in one step: a reader without the lock finds the old manifest or the new one.
         (MANIFEST.parent / "parsing" / "manifest.json").replace(MANIFEST)
         _STAMP.write_text(wanted)
     return MANIFEST
+
+
+def _write_lineage(parsed: Path) -> None:
+    manifest = json.loads((parsed / "manifest.json").read_text())
+    models, unknown = lineage.lineage(manifest, PROJECT, variables())
+    (parsed / "lineage.json").write_text(json.dumps({"models": models, "unknown": unknown}))
+    (parsed / "lineage.json").replace(LINEAGE)
 
 
 def views(manifest: Path) -> list[str]:
@@ -117,7 +127,7 @@ def views(manifest: Path) -> list[str]:
 
 def is_current() -> bool:
     """Whether there is a manifest and it is of the project as it is now."""
-    return MANIFEST.exists() and _STAMP.exists() and _STAMP.read_text() == fingerprint()
+    return MANIFEST.exists() and LINEAGE.exists() and _STAMP.exists() and _STAMP.read_text() == fingerprint()
 
 
 @contextmanager

@@ -93,7 +93,7 @@ starts as (
     select
         *,
         coalesce(cardinality(links), 0) >= {{ var('burst_links') }}
-        and (select count(distinct l) from unnest(links) as l) >= {{ var('burst_links') }} as starts_burst
+        and (select count(distinct followers.link) from unnest(links) as followers (link)) >= {{ var('burst_links') }} as starts_burst
     from followed
 
 ),
