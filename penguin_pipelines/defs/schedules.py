@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from penguin_pipelines.lib import reconcile, specs
+from penguin_pipelines.lib import dbt, reconcile, specs
 from penguin_pipelines.lib.queue.etl import SLOT_TAG, slot_key
 from penguin_pipelines.resources import runs_by_default
 
@@ -45,6 +45,9 @@ def _recompute(days: int) -> dict[str, Any]:
 # Judges complete days, so once a day is enough; in the hourly run it would be skipped whenever nothing was built.
 UNUSUAL = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(["marts", "campaign_analytics"]), "usual_results"))
 
+# Prove the SQL on rows made up for it, whatever the data are: once a day shows what an upgrade or an edit broke.
+RULES = dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(test.model), test.name) for test in dbt.unit_tests()))
+
 # Reads sources a second time; daily what changed, weekly every row.
 RECONCILED = dg.AssetSelection.checks(
     *(dg.AssetCheckKey(dg.AssetKey([t.source, t.name]), "reconciled") for t in specs.all_tables()),
@@ -59,18 +62,21 @@ RECONCILED = dg.AssetSelection.checks(
 def schedules() -> dg.Definitions:
     warehouse = dg.define_asset_job(
         "warehouse",
-        selection=dg.AssetSelection.all() - UNUSUAL - RECONCILED,
+        selection=dg.AssetSelection.all() - UNUSUAL - RULES - RECONCILED,
         description="Reads every source, builds what the changes touch and checks the result.",
     )
     unusual = dg.define_asset_job(
         "unusual_results", selection=UNUSUAL, description="Looks for tenants whose last days are far from usual."
+    )
+    rules = dg.define_asset_job(
+        "rules", selection=RULES, description="Runs the unit tests of the models; reads and writes no data."
     )
     reconciled = dg.define_asset_job(
         "reconcile",
         selection=RECONCILED,
         description="Compares every raw table with its source and the facts with raw; changes nothing.",
     )
-    return dg.Definitions(jobs=[warehouse, unusual, reconciled], schedules=list(_table()))
+    return dg.Definitions(jobs=[warehouse, unusual, rules, reconciled], schedules=list(_table()))
 
 
 def _table() -> Iterator[dg.ScheduleDefinition]:
@@ -83,6 +89,7 @@ def _table() -> Iterator[dg.ScheduleDefinition]:
         _recompute(7),
     )
     yield _schedule("unusual_results", "30 2 * * *", "unusual_results", "Volume, bounces and replies of the last days.")
+    yield _schedule("rules", "0 4 * * *", "rules", "Unit tests of the models.")
     yield _schedule("weekly", "30 3 * * 0", "warehouse", "The last 90 days again.", _recompute(90))
     yield _schedule("partition_care", "0 1 * * *", "partition_care", "Partitions ahead of time.")
     yield _schedule("consistency_check", "0 5 * * 1-6", "reconcile", "What changed since each table was found equal.")

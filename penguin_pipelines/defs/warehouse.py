@@ -2,7 +2,8 @@
 
 Which slices wait, and what time itself touches, lib/build.py knows: where nothing waits dbt is not started.
 The models are in dbt_project; the manifest and the lineage of columns are made before, by `penguin manifest`, never
-while this loads. Unit tests of dbt, which prove the SQL and not the data, are checks as well: see unit_tests.py.
+while this loads. Unit tests are checks of their model as well, run by the job `rules`: they prove the SQL, not the
+data.
 """
 
 import json
@@ -172,6 +173,41 @@ def dbt_warehouse(
             yield from invocation.stream().fetch_column_metadata(with_column_lineage=False)
     except PenguinError as error:
         raise failure([error]) from error
+
+
+def _unit_test_keys() -> dict[dg.AssetCheckKey, dbt.UnitTest]:
+    return {dg.AssetCheckKey(dg.AssetKey(test.model), test.name): test for test in dbt.unit_tests()}
+
+
+UNIT_TESTS = _unit_test_keys()
+
+
+@dg.multi_asset_check(
+    name="dbt_unit_tests",
+    specs=[
+        dg.AssetCheckSpec(key.name, asset=key.asset_key, description=test.description, metadata={"kind": "unit test"})
+        for key, test in UNIT_TESTS.items()
+    ],
+    can_subset=True,
+    pool="dbt",
+)
+def dbt_unit_tests(context: dg.AssetCheckExecutionContext, olap: TierResource) -> Iterator[dg.AssetCheckResult]:
+    wanted = [key for key in UNIT_TESTS if key in context.selected_asset_check_keys]
+    names = None if len(wanted) == len(UNIT_TESTS) else [key.name for key in wanted]
+    try:
+        _require_current_manifest()
+        proofs = build.prove(olap.url, home=olap.home, names=names, report=context.log.info)
+    except PenguinError as error:
+        raise failure([error]) from error
+    for key in wanted:
+        proof = proofs.get(key.name, build.Proof(False, "dbt did not run it.", 0.0))
+        yield dg.AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=proof.passed,
+            description=None if proof.passed else proof.message,
+            metadata={"seconds": round(proof.seconds, 2)},
+        )
 
 
 def _as_before(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:

@@ -52,6 +52,15 @@ class BuildResult:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """How a unit test ended: what differs in `message` where it did not pass, and seconds."""
+
+    passed: bool
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Claim:
     """What a build has taken on, and how dbt is to be called for it."""
 
@@ -132,6 +141,29 @@ def run(
         _dbt_build(claim, select, unit_tests, report)
         models, tests = _counts(claim.target)
     return BuildResult(True, models, tests, time.monotonic() - begun, claim.count)
+
+
+def prove(
+    url: str, *, home: Path, names: Sequence[str] | None = None, report: Report = lambda _: None
+) -> dict[str, Proof]:
+    """Runs unit tests, all or those named. They prove the SQL, not the data: nothing is claimed, nothing written."""
+    target = target_folder(home, url).with_suffix(".unit")
+    target.mkdir(parents=True, exist_ok=True)
+    wanted = ["test_type:unit"] if names is None else [f"unit_test:{name}" for name in names]
+    # Under another name than a build's: the next build ends what bears its own.
+    own = {"PENGUIN_DBT_APPLICATION": "penguin unit tests"}
+    variables = {**environment(url, datetime.now(UTC), None, 4), **own}
+    try:
+        run_dbt(["test", "--select", *wanted], variables, target, report)
+    except BuildFailed:
+        if not _results(target / "run_results.json"):
+            raise
+    return {
+        result["unique_id"].rpartition(".")[2]: Proof(
+            result["status"] == "pass", (result.get("message") or "").strip(), result["execution_time"]
+        )
+        for result in _results(target / "run_results.json")
+    }
 
 
 @contextmanager

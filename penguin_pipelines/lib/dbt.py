@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,15 @@ _ADDED = {
     "_loaded": "when this version of the row was loaded",
     "_deleted": "when the row was found deleted at its source; null while it lives, and staging shows only those",
 }
+
+
+@dataclass(frozen=True)
+class UnitTest:
+    """A unit test: rows that go into a model and those that must come out. `model` is its layer and name."""
+
+    name: str
+    model: tuple[str, str]
+    description: str
 
 
 def dbt_command(args: Sequence[str]) -> list[str]:
@@ -110,6 +120,16 @@ def ensure_manifest(force: bool = False) -> Path:
         (MANIFEST.parent / "parsing" / "manifest.json").replace(MANIFEST)
         _STAMP.write_text(wanted)
     return MANIFEST
+
+
+def unit_tests() -> list[UnitTest]:
+    """The unit tests of the manifest."""
+    manifest = json.loads(MANIFEST.read_text())
+    found = []
+    for test in manifest["unit_tests"].values():
+        model = manifest["nodes"][test["depends_on"]["nodes"][0]]
+        found.append(UnitTest(test["name"], (model["fqn"][1], model["alias"]), test["description"]))
+    return sorted(found, key=lambda test: test.name)
 
 
 def _write_lineage(parsed: Path) -> None:

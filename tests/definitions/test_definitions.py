@@ -18,6 +18,7 @@ CRON = {
     "daily_aggregate": ("0 2 * * *", "warehouse"),
     "unusual_results": ("30 2 * * *", "unusual_results"),
     "weekly": ("30 3 * * 0", "warehouse"),
+    "rules": ("0 4 * * *", "rules"),
     "partition_care": ("0 1 * * *", "partition_care"),
     "consistency_check": ("0 5 * * 1-6", "reconcile"),
     "weekly_reconcile": ("0 5 * * 0", "reconcile"),

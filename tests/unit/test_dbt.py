@@ -39,23 +39,29 @@ def test_manifest_is_parsed_once_and_again_after_a_change(tmp_path: Path, monkey
     def parse(target: Path) -> None:
         parsed.append(target)
         target.mkdir(parents=True, exist_ok=True)
-        (target / "manifest.json").write_text("{}")
+        (target / "manifest.json").write_text('{"nodes": {}, "sources": {}, "macros": {}}')
 
     (tmp_path / "models").mkdir()
     model = tmp_path / "models" / "a.sql"
     model.write_text("select 1")
+    (tmp_path / "dbt_project.yml").write_text("vars: {}")
     monkeypatch.setattr(dbt, "PROJECT", tmp_path)
     monkeypatch.setattr(dbt, "PACKAGE", tmp_path / "package")
     monkeypatch.setattr(dbt, "MANIFEST", tmp_path / "target" / "manifest.json")
+    monkeypatch.setattr(dbt, "LINEAGE", tmp_path / "target" / "lineage.json")
+    monkeypatch.setattr(dbt, "_STAMP", tmp_path / "target" / "manifest.sha256")
     monkeypatch.setattr(dbt, "parse", parse)
     assert dbt.ensure_manifest() == tmp_path / "target" / "manifest.json"
     os.utime(model)  # touched, not changed
     dbt.ensure_manifest()
     assert len(parsed) == 1
+    dbt.LINEAGE.unlink()
+    dbt.ensure_manifest()
+    assert len(parsed) == 2
     model.write_text("select 2")
     dbt.ensure_manifest()
     dbt.ensure_manifest(force=True)
-    assert len(parsed) == 3
+    assert len(parsed) == 4
 
 
 def test_every_model_and_column_is_described() -> None:
