@@ -30,7 +30,7 @@ from penguin_pipelines.settings import child_environment
 BUILD_LOCK = 7_201_118
 APPLICATION = "penguin build"
 # A view that stands needs no build; its tests still run, on the rows behind it.
-_HOLDS_ROWS = (
+HOLDS_ROWS = (
     *(f"config.materialized:{kind}" for kind in ("incremental", "table", "materialized_view")),
     "resource_type:test",
 )
@@ -319,7 +319,7 @@ def _dbt_build(claim: Claim, select: str | None, unit_tests: bool, report: Repor
     if not unit_tests:
         args += ["--exclude-resource-type", "unit_test"]
     if claim.views_stand and not select:
-        args += ["--select", *_HOLDS_ROWS]
+        args += ["--select", *HOLDS_ROWS]
     if select:
         # A part reads what was touched as well, so that comes first; tests that need more wait for the whole.
         args += ["--select", *select.split(), "int_touched_messages", "--indirect-selection", "cautious"]

@@ -241,10 +241,11 @@ def _columns(text: str, schema: Any) -> dict[str, _Found]:
             place = made.named_selects.index(name) if name in made.named_selects else None
             if place is None:
                 return set()
-            return set().union(*(of_output(s, s.expression.named_selects[place]) for s in scope.set_operation_scopes))
+            sides: Any = scope.set_operation_scopes
+            return set().union(*(of_output(s, s.expression.named_selects[place]) for s in sides))
         if isinstance(made, exp.Select):
             return set().union(*(of_expression(s, scope) for s in made.selects if s.alias_or_name == name))
         return of_expression(made, scope)
 
-    root = scopes[-1]
+    root: Any = scopes[-1]
     return {name: of_output(root, name) for name in root.expression.named_selects}

@@ -57,8 +57,3 @@
         {{ utc_date('now()') }}
     )
 {%- endmacro %}
-
-{# The moment as of which the figures hold: the older of the snapshots of the sources that marts are made of. #}
-{% macro figures_as_of() -%}
-    (select min(freshness.data_as_of) from {{ ref('data_freshness') }} as freshness where freshness.source in ('oltp', 'content'))
-{%- endmacro %}

@@ -12,11 +12,6 @@
     round({{ score }} * power(0.95, greatest(0, floor(extract(epoch from ({{ as_of }}) - ({{ last_engaged }})) / (30 * 86400)))))::smallint
 {%- endmacro %}
 
-{# Moment as of which the figures hold: the clock of views over time, so that none of them reads the real one. #}
-{% macro data_as_of() -%}
-    (select min(fresh.data_as_of) from {{ ref('data_freshness') }} as fresh)
-{%- endmacro %}
-
 {# True once late events are no longer expected for a day, for views over facts that store no such mark. #}
 {% macro is_final_as_of(date_column, as_of) -%}
     ({{ date_column }} <= {{ utc_date(as_of) }} - {{ var('final_after_days') }})

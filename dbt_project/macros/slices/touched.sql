@@ -40,6 +40,27 @@
     {%- endif %}
 {%- endmacro %}
 
+{# Messages with the keys to recompute; `touched` is the query for those. #}
+{% macro messages_of(keys, touched) -%}
+    select m.* from {{ ref('int_messages') }} as m
+    {%- if not is_full_build() %}
+    inner join ({{ touched }}) as touched
+        on {% for key in keys %}m.{{ key }} = touched.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
+    {%- endif %}
+{%- endmacro %}
+
+{# The touched days of mailboxes and so many before each, from which health is computed. #}
+{% macro with_days_before(count) -%}
+    select
+        touched.tenant_id,
+        touched.mailbox_id,
+        touched.activity_date - back.n as activity_date,
+        bool_or(back.n = 0) as is_touched
+    from touched
+    cross join generate_series(0, {{ count }}) as back (n)
+    group by touched.tenant_id, touched.mailbox_id, touched.activity_date - back.n
+{%- endmacro %}
+
 {# Ids of changed rows of other tables: (tenant_id, entity_id); entity_id null means every row of the tenant. #}
 {% macro touched_entities(causes) -%}
     select distinct tenant_id, entity_id from {{ slices() }} as s

@@ -8,6 +8,13 @@
     indexes=[{'columns': ['tenant_id', 'mailbox_id', 'activity_date', 'provider'], 'unique': true}]
 ) }}
 
+with messages as (
+
+    {{ messages_of(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days()) }}
+    where not m.is_warmup
+
+)
+
 select
     m.tenant_id,
     m.mailbox_id,
@@ -16,11 +23,6 @@ select
     mode() within group (order by m.company_id) as company_id,
     mode() within group (order by m.domain_id) as domain_id,
     {{ message_counters('m') }}
-from {{ ref('int_messages') }} as m
-{%- if not is_full_build() %}
-inner join ({{ touched_mailbox_days() }}) as touched
-    on m.tenant_id = touched.tenant_id and m.mailbox_id = touched.mailbox_id and m.activity_date = touched.activity_date
-{%- endif %}
+from messages as m
 left join {{ ref('recipient_providers') }} as known on m.recipient_domain = known.domain
-where not m.is_warmup
 group by m.tenant_id, m.mailbox_id, m.activity_date, coalesce(known.provider, 'other')

@@ -9,13 +9,7 @@
 
 with messages as (
 
-    select m.*
-    from {{ ref('int_messages') }} as m
-    {%- if not is_full_build() %}
-    inner join ({{ touched_mailbox_days() }}) as touched
-        on m.tenant_id = touched.tenant_id and m.mailbox_id = touched.mailbox_id
-        and m.activity_date = touched.activity_date
-    {%- endif %}
+    {{ messages_of(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days()) }}
 
 )
 

@@ -18,17 +18,9 @@ touched as (
 
 ),
 
--- The touched days and the six before each, from which health is computed.
 wanted as (
 
-    select
-        touched.tenant_id,
-        touched.mailbox_id,
-        touched.activity_date - back.n as activity_date,
-        bool_or(back.n = 0) as is_touched
-    from touched
-    cross join generate_series(0, 6) as back (n)
-    group by touched.tenant_id, touched.mailbox_id, touched.activity_date - back.n
+    {{ with_days_before(6) }}
 
 ),
 
