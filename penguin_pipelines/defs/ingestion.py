@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from penguin_pipelines.errors import PenguinError
-from penguin_pipelines.lib import ingest, specs
+from penguin_pipelines.lib import dbt, ingest, specs
 from penguin_pipelines.lib.extract import Holder
 from penguin_pipelines.lib.ingest import Failed
 from penguin_pipelines.lib.load import Loaded
@@ -92,6 +92,7 @@ def _source(source: str) -> dg.AssetsDefinition:
 
 def _spec(key: dg.AssetKey, table: Table) -> dg.AssetSpec:
     reads = "an exact window on change_xid" if table.mode == "xid8" else "rows by xmin"
+    meanings = dbt.meanings(table)
     grain = f"One row per {', '.join(table.raw_key)}, read as {reads}."
     return dg.AssetSpec(
         key,
@@ -109,7 +110,10 @@ def _spec(key: dg.AssetKey, table: Table) -> dg.AssetSpec:
         metadata={
             "dagster/table_name": f"{table.raw_schema}.{table.name}",
             "dagster/column_schema": dg.TableSchema(
-                [dg.TableColumn(c.name, type=c.type, tags={"class": c.how}) for c in table.raw_columns]
+                [
+                    dg.TableColumn(c.name, type=c.type, description=meanings[c.name], tags={"class": c.how})
+                    for c in table.raw_columns
+                ]
             ),
         },
         freshness_policy=FRESH,

@@ -184,7 +184,7 @@ def dbt_warehouse(
 def _of_rows(context: dg.AssetExecutionContext, dbt_cli: DbtCliResource, claim: build.Claim) -> DbtCliInvocation:
     """dbt on what holds rows, and on all tests. With a context it would be told to build every model, whatever else is
     selected; so it is given one afterwards, and its events become those of the assets."""
-    arguments = [*ARGUMENTS, "--select", *build.HOLDS_ROWS]
+    arguments = [*ARGUMENTS, "--select", " ".join(build.HOLDS_ROWS)]
     invocation = dbt_cli.cli(
         arguments, manifest=dbt.MANIFEST, dagster_dbt_translator=Translator(), target_path=claim.target
     )

@@ -234,26 +234,32 @@ def render_sources() -> dict[Path, str]:
 
 
 def _sources_file(source: str) -> str:
-    comments = _column_comments(source)
     described = {
         "name": source,
         "schema": f"raw_{source}",
         "description": f"Copies of the {source} tables, classified column by column; written by ingestion only.",
         "config": {"freshness": FRESHNESS},
-        "tables": [_source_table(table, comments) for table in specs.tables(source)],
+        "tables": [_source_table(table) for table in specs.tables(source)],
     }
     return _GENERATED + yaml.safe_dump(
         {"version": 2, "sources": [described]}, sort_keys=False, width=160, allow_unicode=True
     )
 
 
-def _source_table(table: Table, comments: dict[tuple[str, str], str]) -> dict[str, Any]:
+def meanings(table: Table) -> dict[str, str]:
+    """What each raw column of a table holds, from the comments of the migrations."""
+    comments = _column_comments(table.source)
+    return {column.name: _meaning(table, column, comments) for column in table.raw_columns}
+
+
+def _source_table(table: Table) -> dict[str, Any]:
     # Freshness asks the bookmark: a table in which nothing happens is not stale, and max(_loaded) would read all of it.
     asked = (
         f"select max(source_read) from ops.bookmarks where source = '{table.source}' and table_name = '{table.name}'"
     )
+    described = meanings(table)
     columns = [
-        {"name": column.name, "description": _meaning(table, column, comments), "data_type": column.type}
+        {"name": column.name, "description": described[column.name], "data_type": column.type}
         for column in table.raw_columns
     ]
     columns += [{"name": name, "description": text} for name, text in _ADDED.items()]
@@ -280,6 +286,7 @@ def _meaning(table: Table, column: specs.Column, comments: dict[tuple[str, str],
     return f"{column.name.replace('_', ' ')}, as in the source"
 
 
+@cache
 def _column_comments(source: str) -> dict[tuple[str, str], str]:
     """What the migrations of the tier say about its columns."""
     found: dict[tuple[str, str], str] = {}

@@ -64,7 +64,14 @@ def test_every_stanza_is_an_asset_with_its_columns(graph: dg.AssetGraph) -> None
         assert node.group_name == table.source
         schema = node.metadata["dagster/column_schema"]
         assert [c.name for c in schema.columns] == [c.name for c in table.raw_columns]
+        assert all(c.description for c in schema.columns)
         assert node.freshness_policy is not None
+
+
+def test_a_raw_column_says_what_the_migration_of_its_source_says(graph: dg.AssetGraph) -> None:
+    columns = graph.get(dg.AssetKey(["content", "warmup_interactions"])).metadata["dagster/column_schema"].columns
+    (created,) = (c for c in columns if c.name == "created")
+    assert created.description == "row creation time, UTC"
 
 
 def test_schedules_follow_the_table(definitions: dg.Definitions) -> None:
