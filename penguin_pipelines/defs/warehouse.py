@@ -22,7 +22,9 @@ from penguin_pipelines.settings import exported
 
 GROUPS = ("staging", "intermediate", "campaigns", "mailboxes", "billing", "infrastructure", "queue", "operations")
 
-KINDS = {"materialized_view": {"matview"}, "view": {"view"}}
+KINDS = {"materialized_view": {"matview"}, "view": {"view"}, "seed": {"seed"}}
+STANDING = {"view", "seed"}
+"""Kinds that are not built again while their definition is that of the last build."""
 
 # Unit tests prove the SQL, not the data; they have a job of their own.
 ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
@@ -172,7 +174,7 @@ def dbt_warehouse(
                     standing = []
                     invocation = dbt_cli.cli(ARGUMENTS, context=context, target_path=claim.target)
                 else:
-                    standing = [key for key in context.selected_asset_keys if _is_view(context.assets_def, key)]
+                    standing = [key for key in context.selected_asset_keys if _stands(context.assets_def, key)]
                     invocation = _of_rows(context, dbt_cli, claim)
             # Columns cost a second in all; their lineage is known from the text of the models.
             yield from invocation.stream().fetch_column_metadata(with_column_lineage=False)
@@ -192,16 +194,14 @@ def _of_rows(context: dg.AssetExecutionContext, dbt_cli: DbtCliResource, claim: 
     return invocation
 
 
-def _is_view(assets: dg.AssetsDefinition, key: dg.AssetKey) -> bool:
-    return "view" in assets.specs_by_key[key].kinds
+def _stands(assets: dg.AssetsDefinition, key: dg.AssetKey) -> bool:
+    return bool(STANDING & assets.specs_by_key[key].kinds)
 
 
-def _observed(views: list[dg.AssetKey]) -> Iterator[dg.AssetObservation]:
+def _observed(standing: list[dg.AssetKey]) -> Iterator[dg.AssetObservation]:
     """Not a materialization: nothing was made. A run that planned it and said nothing would leave a reader guessing."""
-    for key in sorted(views):
-        yield dg.AssetObservation(
-            key, description="The view stands as it is defined; what it shows was brought up to date."
-        )
+    for key in sorted(standing):
+        yield dg.AssetObservation(key, description="Stands as it was built: its definition has not changed since.")
 
 
 def _unit_test_keys() -> dict[dg.AssetCheckKey, dbt.UnitTest]:
