@@ -207,12 +207,28 @@ def _email(channels: Channels, taken: Sequence[Notification]) -> None:
     message.set_content("\n\n".join(lines) + "\n")
     try:
         _send(server, message)
+    except _NoTls:
+        said = "offers no TLS, so the password was not sent"
+    except smtplib.SMTPAuthenticationError as e:
+        said = f"did not accept the user and password ({e.smtp_code})"  # its own words may repeat what it was given
+    except ssl.SSLCertVerificationError as e:
+        said = f"has a certificate that was refused ({e.verify_message})"
     except (OSError, smtplib.SMTPException) as e:
-        code = f" {e.smtp_code}" if isinstance(e, smtplib.SMTPResponseException) else ""
-        reason = f"{type(e).__name__}{code}"
-        raise NotDelivered(
-            f"The mail server {server.hostname} did not take it ({reason}); the alert is sent again later."
-        ) from None
+        said = f"did not take it ({_code(e) or type(e).__name__})"
+    else:
+        return
+    raise NotDelivered(f"The mail server {server.hostname} {said}; the alert is sent again later.")
+
+
+class _NoTls(Exception):
+    """A password is set and the server offers no way to keep it secret."""
+
+
+def _code(error: Exception) -> int | None:
+    """The number with which a mail server refused, where it did."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return next((code for code, _ in error.recipients.values()), None)
+    return error.smtp_code if isinstance(error, smtplib.SMTPResponseException) else None
 
 
 def _send(server: Any, message: EmailMessage) -> None:
@@ -227,6 +243,9 @@ def _send(server: Any, message: EmailMessage) -> None:
             client.starttls(context=secure)
             client.ehlo()
         if server.username:
+            # An eavesdropper who strikes STARTTLS from the answer must not get the password for it.
+            if not isinstance(client.sock, ssl.SSLSocket):
+                raise _NoTls
             client.login(unquote(server.username), unquote(server.password or ""))
         client.send_message(message)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -243,13 +247,28 @@ def receiver() -> Iterator[Receiver]:
 
 
 class MailServer:
-    """Enough of SMTP to take mail on one connection after another."""
+    """Enough of SMTP to take mail on one connection after another: in clear, after STARTTLS, or in TLS at once."""
 
-    def __init__(self, *, refuses: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        refuses: bool = False,
+        certificate: Path | None = None,
+        tls_at_once: bool = False,
+        password: str | None = None,
+    ) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self.mails: list[str] = []
+        self.passwords: list[str] = []
+        """Passwords that were sent, each with how: in TLS or in clear."""
         self._refuses = refuses
+        self._tls_at_once = tls_at_once
+        self._password = password
+        self._context: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._context.load_cert_chain(certificate)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -257,34 +276,70 @@ class MailServer:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._socket.accept()
-                with connection, connection.makefile("rw", newline="") as lines:
-                    self._converse(lines)
+                with contextlib.suppress(OSError), connection:  # a client that refuses our certificate goes away
+                    secured = self._secured(connection) if self._tls_at_once else connection
+                    while (again := self._converse(secured)) is not None:
+                        secured = again
 
-    def _converse(self, lines: Any) -> None:
-        def say(text: str) -> None:
-            lines.write(text + "\r\n")
-            lines.flush()
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        assert self._context is not None
+        return self._context.wrap_socket(connection, server_side=True)
 
-        say("220 here")
-        for line in lines:
-            word = line.split()[0].upper() if line.split() else ""
-            if word == "DATA":
-                say("354 go on")
-                mail = []
-                while (text := lines.readline()) not in (".\r\n", ""):
-                    mail.append(text)
-                self.mails.append("".join(mail))
-                say("250 taken")
-            elif word == "RCPT" and self._refuses:
-                say("550 no such person")
-            elif word == "QUIT":
-                say("221 bye")
-                return
-            else:
-                say("250 fine")
+    def _converse(self, connection: socket.socket) -> socket.socket | None:
+        """Until the end, or until the client has asked for TLS: then the connection with it."""
+        in_tls = isinstance(connection, ssl.SSLSocket)
+        with connection.makefile("rw", newline="") as lines:
+
+            def say(*texts: str) -> None:
+                lines.write("".join(text + "\r\n" for text in texts))
+                lines.flush()
+
+            if not in_tls or self._tls_at_once:
+                say("220 here")
+            for line in lines:
+                word = line.split()[0].upper() if line.split() else ""
+                if word == "EHLO":
+                    offers = ["STARTTLS"] if self._context and not in_tls else []
+                    offers += ["AUTH PLAIN"] if self._password else []
+                    say("250-here", *(f"250-{offer}" for offer in offers), "250 fine")
+                elif word == "STARTTLS":
+                    say("220 go on")
+                    return self._secured(connection)
+                elif word == "AUTH":
+                    given = base64.b64decode(line.split()[2]).decode().split("\0")[2]
+                    self.passwords.append(f"{given} in {'TLS' if in_tls else 'clear'}")
+                    say("235 welcome" if given == self._password else f"535 no {given} here")
+                elif word == "DATA":
+                    say("354 go on")
+                    mail = []
+                    while (text := lines.readline()) not in (".\r\n", ""):
+                        mail.append(text)
+                    self.mails.append("".join(mail))
+                    say("250 taken")
+                elif word == "RCPT" and self._refuses:
+                    say("550 no such person")
+                elif word == "QUIT":
+                    say("221 bye")
+                    break
+                else:
+                    say("250 fine")
+        return None
 
     def close(self) -> None:
         self._socket.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of localhost that nobody but itself has signed, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate of the mail server and is not installed")
+    path = tmp_path_factory.mktemp("mail") / "server.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command, "-keyout", path, "-out", f"{path}.crt"], check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
 
 
 def states(receiver: Receiver) -> list[str]:
@@ -405,10 +460,64 @@ def test_a_mail_server_that_refuses_is_told_of_by_its_code(tested: Tested, watch
     mail = MailServer(refuses=True)
     tested.add(run=past(10))
     watch("email")
-    channels = notify.Channels(smtp=f"smtp://user:hush@127.0.0.1:{mail.port}", recipients=("a@b.example",))
+    channels = notify.Channels(smtp=f"smtp://127.0.0.1:{mail.port}", recipients=("a@b.example",))
     (done,) = notify.deliver(tested.url, channels)
     mail.close()
-    assert done.failed and "hush" not in (done.error or "") and "did not take it" in (done.error or "")
+    assert done.failed and "did not take it (550)" in (done.error or "")
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_a_mail_goes_in_tls_and_with_the_password(
+    tested: Tested, watch: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    mail = MailServer(certificate=certificate, tls_at_once=scheme == "smtps", password="hush & hush")
+    tested.add(run=past(10))
+    watch("email")
+    url = f"{scheme}://ops:hush%20%26%20hush@localhost:{mail.port}"
+    (done,) = notify.deliver(tested.url, notify.Channels(smtp=url, recipients=("a@b.example",)))
+    mail.close()
+    assert done.error is None and len(mail.mails) == 1
+    assert mail.passwords == ["hush & hush in TLS"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("password", "did not accept the user and password (535)"),
+        ("certificate", "has a certificate that was refused (self-signed certificate)"),
+        ("name", "has a certificate that was refused (IP address mismatch, certificate is not valid for '127.0.0.1'.)"),
+        ("clear", "offers no TLS, so the password was not sent"),
+    ],
+)
+def test_a_mail_that_cannot_be_sent_safely_waits_and_arrives_when_it_can(
+    tested: Tested, watch: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch, fault: str, said: str
+) -> None:
+    """What is wrong is said in a sentence without a secret; the alert stays in the outbox and is tried again."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    if fault == "certificate":
+        monkeypatch.delenv("SSL_CERT_FILE")
+    mail = MailServer(certificate=None if fault == "clear" else certificate, password="hush")
+    tested.add(run=past(10))
+    watch("email")
+    host, word = "127.0.0.1" if fault == "name" else "localhost", "wrong-hush" if fault == "password" else "hush"
+    wrong = notify.Channels(smtp=f"smtp://ops:{word}@{host}:{mail.port}", recipients=("a@b.example",))
+    (done,) = notify.deliver(tested.url, wrong)
+    mail.close()
+    assert done.arrived == 0 and mail.mails == []
+    assert mail.passwords == (["wrong-hush in TLS"] if fault == "password" else [])
+    assert done.error == f"The mail server {host} {said}; the alert is sent again later."
+    with db.connect(tested.url, "queue", role="pm_worker") as connection:
+        (line,) = notify.waiting(connection)
+    assert line["waiting"] == done.failed and line["last_error"] == done.error and "hush" not in str(line)
+    assert notify.deliver(tested.url, wrong) == []  # not before its pause is over
+    hurry(tested)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    mended = MailServer(certificate=certificate, password="hush")
+    right = notify.Channels(smtp=f"smtp://ops:hush@localhost:{mended.port}", recipients=("a@b.example",))
+    (done,) = notify.deliver(tested.url, right)
+    mended.close()
+    assert done.error is None and len(mended.mails) == 1 and "standing_still" in mended.mails[0]
 
 
 def test_slack_gets_lines_that_cannot_call_anybody(tested: Tested, watch: Any, receiver: Receiver) -> None:
