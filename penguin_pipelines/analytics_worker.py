@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from penguin_pipelines.errors import PenguinError
 from penguin_pipelines.lib import build, dbt, services, specs
+from penguin_pipelines.lib.baseline import Limits
 from penguin_pipelines.lib.ingest import Failed, ingest
 from penguin_pipelines.lib.queue.etl import SCHEDULES
 from penguin_pipelines.lib.queue.handlers import Context, Result, handler
@@ -19,6 +20,12 @@ from penguin_pipelines.settings import load_settings
 RECOMPUTE_DAYS = {"hourly_metrics": 0, "daily_aggregate": 7, "weekly": 90}
 """Days that are computed again although nothing changed, by schedule."""
 _PATIENCE = 240
+
+
+class AttemptFailed(PenguinError):
+    """Reading or building failed. The next attempt begins anew, as a new run of Dagster would, whatever it was."""
+
+    transient = True
 
 
 class Slot(BaseModel):
@@ -31,10 +38,25 @@ class Slot(BaseModel):
 
 def run(payload: Slot, job: Context) -> Result:
     """Reads every source and builds what waits, with the days that the job's schedule computes again."""
+    try:
+        return _run(job)
+    except PenguinError as e:
+        raise AttemptFailed(f"{type(e).__name__}: {e}") from e
+
+
+def _run(job: Context) -> Result:
     settings = load_settings()
     endpoints = services.endpoints(settings)
     dbt.ensure_manifest()
-    results = list(ingest(endpoints.urls, specs.all_tables(), pseudonym_key=endpoints.pseudonym_key))
+    results = list(
+        ingest(
+            endpoints.urls,
+            specs.all_tables(),
+            pseudonym_key=endpoints.pseudonym_key,
+            foreign=settings.foreign,
+            limits=Limits.of(settings),
+        )
+    )
     failed = [f for f in results if isinstance(f, Failed)]
     job.progress(30, f"{len(results) - len(failed)} tables read")
     done = build.run(

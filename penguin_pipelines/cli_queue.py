@@ -127,7 +127,8 @@ def work(
     from penguin_pipelines.lib.queue.handlers import load
     from penguin_pipelines.lib.queue.worker import Options, Worker, stopped_by_signals
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("penguin_pipelines").setLevel(logging.INFO)
     modules = ["penguin_pipelines.lib.queue.builtin", *(handlers or ())]
     if with_analytics:
         modules.append("penguin_pipelines.analytics_worker")

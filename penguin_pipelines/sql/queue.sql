@@ -142,7 +142,7 @@ locked as materialized (
 )
 update jobs as j
 set status = 'processing', started = now(), heartbeat = now(), worker_id = %(worker)s, lease_token = %(token)s,
-  attempt_count = j.attempt_count + 1
+  attempt_count = j.attempt_count + 1, change_xid = pg_current_xact_id(), updated = now()
 from locked as l, queue as q
 where j.ctid = l.at
 returning
@@ -151,6 +151,7 @@ returning
 
 -- name: complete
 -- Ends attempts that went well, if their lease still holds; ids that do not come back were refused.
+-- Marks the change itself, as the claim does, which spares a call of the trigger for each row.
 -- Only what runs has a token, so the status is not asked: it would invite a walk over every running job.
 with done as (
   select * from unnest(
@@ -159,7 +160,8 @@ with done as (
 ),
 ended as (
   update jobs as j
-  set status = 'completed', completed = to_timestamp(d.finished), result = d.result, lease_token = null, progress_percentage = 100
+  set status = 'completed', completed = to_timestamp(d.finished), result = d.result, lease_token = null, progress_percentage = 100,
+    change_xid = pg_current_xact_id(), updated = now()
   from done as d
   where j.id = d.id and j.lease_token = d.token
   returning j.id, j.tenant_id, j.queue_name, j.job_type, j.correlation_id, j.attempt_count, j.worker_id, j.run, to_timestamp(d.started) as started, to_timestamp(d.finished) as finished,
