@@ -1,14 +1,16 @@
 """The process that runs handlers, one job at a time. It can be killed at any moment: the worker holds all state.
 
 Reads chunks of tasks from a datagram socket that it shares with its siblings, so that a slow job holds only itself
-up, and writes frames to a pipe of its own: what it took, how it ended, what it gives back. Standard input brings the
-configuration; when it ends, the worker is gone.
+up, and writes frames to a pipe of its own: what it took, how it ended, what it gives back. All of them are forks of
+one nursery, which loads the handlers and runs none: a process in place of one that died costs milliseconds. Standard
+input brings the nursery its configuration; when it ends, the worker is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import marshal
 import os
 import pickle
@@ -19,14 +21,17 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-READY, TOOK, ENDED, PROGRESS, BROKEN, RETURNED = range(6)
+READY, TOOK, ENDED, PROGRESS, BROKEN, RETURNED, BEGAN, GONE = range(8)
 HEAD = struct.Struct("<IBQ")
 """Length of the body, kind of the frame, number of the task."""
+REQUEST = struct.Struct("<Q")
+"""To the nursery: 0, with the pipe of a child to begin, or the number of a process whose end is awaited."""
 LARGEST_TASK = 200_000
 _PR_SET_PDEATHSIG = 1
 _SLOW = 0.02
@@ -40,20 +45,67 @@ def frame(kind: int, number: int, body: Any = None) -> bytes:
 
 
 def main() -> None:
-    """Loads the handlers and runs tasks until the worker is gone."""
-    tasks = socket.socket(fileno=int(sys.argv[1]))
-    pipe = _Pipe(int(sys.argv[2]))
+    """The nursery: loads the handlers, begins children and takes leave of them until the worker is gone."""
+    tasks, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)  # when to stop is for the worker to say
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _die_with_parent()
     config = pickle.load(sys.stdin.buffer)
     sys.path[:] = config["path"]
     try:
-        work = _prepare(config, pipe)
+        from penguin_pipelines.lib.queue import handlers
+
+        handlers.load(config["modules"])
     except BaseException as e:  # noqa: BLE001  # whatever stops a module from loading, the worker has to say it
-        pipe.write(frame(BROKEN, 0, str(e) or type(e).__name__))
+        control.sendall(frame(BROKEN, 0, str(e) or type(e).__name__))
         sys.exit(1)
+    if threading.active_count() > 1:
+        print("A module with handlers starts threads when it is imported; jobs do not have them.", file=sys.stderr)
+    gc.freeze()
+    control.sendall(frame(READY, 0))
+    while True:
+        asked, given, _, _ = socket.recv_fds(control, REQUEST.size, 1)
+        if len(asked) < REQUEST.size:
+            return
+        (number,) = REQUEST.unpack(asked)
+        if number:
+            _, status = os.waitpid(number, 0)
+            control.sendall(frame(GONE, number, os.waitstatus_to_exitcode(status)))
+            continue
+        (pipe,) = given
+        child = os.fork()
+        if child == 0:
+            control.close()
+            _live(tasks, pipe, config)
+        os.close(pipe)
+        control.sendall(frame(BEGAN, child))
+
+
+def _live(tasks: socket.socket, pipe: int, config: dict[str, Any]) -> None:
+    """The life of a child; it never returns into the loop of the nursery."""
+    code = 1
+    try:
+        os.setpgid(0, 0)  # a handler that signals its group reaches its own job alone
+        _die_with_parent()
+        _run(tasks, _Pipe(pipe), config)
+        code = 0
+    except BaseException:  # noqa: BLE001  # said here, because nobody is above
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _die_with_parent() -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _run(tasks: socket.socket, pipe: _Pipe, config: dict[str, Any]) -> None:
+    """Runs tasks until the worker is gone."""
+    work = _prepare(config, pipe)
     pipe.write(frame(READY, 0))
     hand = _Hand(pipe)
     with contextlib.suppress(BrokenPipeError):
@@ -121,7 +173,6 @@ def _prepare(config: dict[str, Any], pipe: _Pipe) -> Callable[..., bytes]:
     from penguin_pipelines.lib.queue import handlers
     from penguin_pipelines.lib.queue.model import failure_of
 
-    handlers.load(config["modules"])
     connections = handlers.Connections(config["urls"])
 
     def work(number: int, payload: str, id_: bytes, tenant: bytes | None, user: bytes | None, *about: Any) -> bytes:

@@ -1,8 +1,8 @@
 """The children of a worker: starts them, hands them tasks, hears from them, kills those that take too long.
 
 All tasks go into one socket that idle children read from, quick ones several at a time; who took what is known from
-the frames they write. A child that dies costs the job that it was at and nothing else. Postgres is not known here;
-what becomes of a job is for the worker to say.
+the frames they write. A child that dies costs the job that it was at and nothing else, and the next one is forked
+from a nursery that has loaded the handlers. Postgres is not known here; what becomes of a job is for the worker to say.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import marshal
 import os
 import pickle
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from penguin_pipelines.lib.queue.model import Failure, Leased, Outcome
 
 _READ = 262_144
 _STARTS_IN = 60.0
+_ANSWERS_IN = 10.0
 _CHUNK = 32
 _CHUNK_SECONDS = 0.005
 """A chunk holds what usually runs within this time."""
@@ -36,9 +38,89 @@ _CHUNK_TEXT = 16_384
 _VANISHED_AFTER = 10.0
 
 
+class _Nursery:
+    """The process that has loaded the handlers and of which children are forks. Without it no child lives on."""
+
+    def __init__(self, outlet: socket.socket, config: bytes) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._control.settimeout(_ANSWERS_IN)
+        files = (outlet.fileno(), theirs.fileno())
+        command = [sys.executable, "-m", "penguin_pipelines.lib.queue.child", *map(str, files)]
+        # A group of its own: a signal to the worker's group is for the worker, who decides what becomes of us.
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=files, process_group=0)
+        theirs.close()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(config)
+            self._process.stdin.flush()
+        self.ready = False
+        self.since = time.monotonic()
+
+    def fileno(self) -> int:
+        return self._control.fileno()
+
+    def hear(self) -> bool:
+        """Reads what it says of itself; False when it is gone. Raises PenguinError where handlers cannot be loaded."""
+        said = self._read()
+        if said is None:
+            return False
+        if said[0] == protocol.BROKEN:
+            raise PenguinError(f"The handlers cannot be loaded: {said[2]}")
+        self.ready = True
+        return True
+
+    def begin(self, pipe: int) -> int | None:
+        """A child that writes to this pipe; None when the nursery is gone."""
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._control, [protocol.REQUEST.pack(0)], [pipe])
+        said = self._read()
+        return None if said is None else said[1]
+
+    def kill(self, pid: int) -> None:
+        """Kills a child. Its number is its own until its end has been awaited, unless the nursery is gone."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def wait(self, pid: int) -> int:
+        """Exit code of a child that has died; that of a kill when the nursery died with it."""
+        with contextlib.suppress(OSError):
+            self._control.send(protocol.REQUEST.pack(pid))
+        said = self._read()
+        return -signal.SIGKILL if said is None else said[2]
+
+    def _read(self) -> tuple[int, int, Any] | None:
+        """Kind, number and body of a frame; None when the nursery is gone or does not answer, which ends it."""
+        head = self._bytes(protocol.HEAD.size)
+        if not head:
+            return None
+        length, kind, number = protocol.HEAD.unpack(head)
+        body = self._bytes(length) if length else b""
+        return kind, number, marshal.loads(body) if body else None
+
+    def _bytes(self, size: int) -> bytes:
+        with contextlib.suppress(OSError):
+            data = self._control.recv(size, socket.MSG_WAITALL)
+            if len(data) == size:
+                return data
+        self._process.kill()
+        return b""
+
+    def end(self) -> int:
+        """Kills it; gives its exit code."""
+        self._process.kill()
+        code = self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        self._control.close()
+        return code
+
+
 @dataclass
 class _Child:
-    process: subprocess.Popen[bytes]
+    nursery: _Nursery
+    pid: int
     pipe: int
     buffer: bytearray = field(default_factory=bytearray)
     ready: bool = False
@@ -47,6 +129,9 @@ class _Child:
     """Tasks of its chunk that it has not begun."""
     since: float = field(default_factory=time.monotonic)
     killed: Failure | None = None
+
+    def kill(self) -> None:
+        self.nursery.kill(self.pid)
 
 
 def _task(number: int, job: Leased) -> tuple[Any, ...]:
@@ -66,6 +151,7 @@ class Pool:
         for side, option in ((self._inlet, socket.SO_SNDBUF), (self._outlet, socket.SO_RCVBUF)):
             side.setsockopt(socket.SOL_SOCKET, option, 4 * protocol.LARGEST_TASK)
         self.selector = selectors.DefaultSelector()
+        self._nursery: _Nursery | None = None
         self._children: list[_Child] = []
         self._jobs: dict[int, Leased] = {}
         self._taken: dict[int, float] = {}
@@ -82,29 +168,35 @@ class Pool:
         self._early: list[Outcome] = []
 
     def start(self) -> None:
-        """Starts what is missing of the children; the constructor starts none."""
-        while len(self._children) < self._size:
+        """Starts what is missing: the nursery and, once it has loaded the handlers, children."""
+        if self._nursery is None:
+            self._nursery = _Nursery(self._outlet, self._config)
+            self.selector.register(self._nursery, selectors.EVENT_READ, self._nursery)
+        while self._nursery.ready and len(self._children) < self._size:
             reader, writer = os.pipe()
             os.set_blocking(reader, False)
-            command = [
-                sys.executable,
-                "-m",
-                "penguin_pipelines.lib.queue.child",
-                str(self._outlet.fileno()),
-                str(writer),
-            ]
-            # A group of its own: a signal to the worker's group is for the worker, who decides what becomes of us.
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, pass_fds=(self._outlet.fileno(), writer), process_group=0
-            )
+            pid = self._nursery.begin(writer)
             os.close(writer)
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(self._config)
-                process.stdin.flush()
-            started = _Child(process, reader)
-            self._children.append(started)
-            self.selector.register(reader, selectors.EVENT_READ, started)
+            if pid is None:
+                os.close(reader)
+                return  # the selector tells that the nursery is gone
+            begun = _Child(self._nursery, pid, reader)
+            self._children.append(begun)
+            self.selector.register(reader, selectors.EVENT_READ, begun)
+
+    def _hear_nursery(self) -> None:
+        """It is ready, or it is gone: then another one is started, and its children are heard to be gone too."""
+        assert self._nursery is not None
+        if not self._nursery.hear():
+            was_ready = self._nursery.ready
+            self.selector.unregister(self._nursery)
+            code = self._nursery.end()
+            self._nursery = None
+            if not was_ready:
+                raise PenguinError(
+                    f"The process that loads the handlers ended with code {code} before it was ready; see its output."
+                )
+        self.start()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -187,6 +279,8 @@ class Pool:
         for key, _ in ready:
             if isinstance(key.data, _Child):
                 ended.extend(self._hear(key.data))
+            elif isinstance(key.data, _Nursery):
+                self._hear_nursery()
         self._kill_overdue()
         if self._suspects:
             self._find_vanished()
@@ -230,8 +324,6 @@ class Pool:
                 self.progress[self._jobs[number].id] = cast("tuple[int, str | None]", body)
             elif kind == protocol.READY:
                 child.ready = True
-            elif kind == protocol.BROKEN:
-                raise PenguinError(f"The handlers cannot be loaded: {body}")
         del child.buffer[:at]
 
     def _take_back(self, child: _Child, numbers: Sequence[int]) -> None:
@@ -269,13 +361,9 @@ class Pool:
         """Takes leave of a dead child, says what it died of, and starts another."""
         self.selector.unregister(child.pipe)
         os.close(child.pipe)
-        code = child.process.wait()
-        if child.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                child.process.stdin.close()
+        child.kill()  # it may have closed its pipe and live on
+        code = child.nursery.wait(child.pid)
         self._children.remove(child)
-        if not child.ready:
-            raise PenguinError(f"A process for handlers ended with code {code} before it was ready; see its output.")
         if child.job is not None:
             died = f"signal {-code}" if code < 0 else f"exit code {code}"
             message = f"The process that ran the job ended with {died}."
@@ -292,9 +380,9 @@ class Pool:
                 limit = self._jobs[child.job].timeout
                 if now - child.since > limit:
                     child.killed = Failure("Timeout", f"The job ran longer than the {limit} s of its queue.", False, {})
-                    child.process.kill()
-            elif not child.ready and now - child.since > _STARTS_IN:
-                child.process.kill()
+                    child.kill()
+        if self._nursery is not None and not self._nursery.ready and now - self._nursery.since > _STARTS_IN:
+            self._nursery.end()
 
     def next_deadline(self) -> float:
         """Seconds until a running job is overdue."""
@@ -308,7 +396,7 @@ class Pool:
         for child in self._children:
             if child.job is not None and self._jobs[child.job].id in lost and child.killed is None:
                 child.killed = reason
-                child.process.kill()
+                child.kill()
         for number in [n for n in self._waiting if self._jobs[n].id in lost]:
             self._waiting.remove(number)
             self._jobs.pop(number)
@@ -324,15 +412,16 @@ class Pool:
     def stop(self) -> list[Leased]:
         """Kills the children; gives the jobs that they were at."""
         for child in self._children:
-            child.process.kill()
+            child.kill()
         for child in self._children:
-            child.process.wait()
+            child.nursery.wait(child.pid)
             self.selector.unregister(child.pipe)
             os.close(child.pipe)
-            if child.process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    child.process.stdin.close()
         self._children.clear()
+        if self._nursery is not None:
+            self.selector.unregister(self._nursery)
+            self._nursery.end()
+            self._nursery = None
         left = self.jobs
         self._jobs.clear()
         self._inlet.close()

@@ -210,7 +210,10 @@ class Kills:
     # -- databases ---------------------------------------------------------------------------------
 
     def _of(self, query: str, key: str) -> list[Any]:
-        return self._rows(self.dagster, query, [key])
+        try:
+            return self._rows(self.dagster, query, [key])
+        except psycopg.errors.UndefinedTable:
+            return []  # the first daemon has not made its tables yet
 
     def _rows(self, connection: psycopg.Connection, query: str, values: Sequence[Any]) -> list[Any]:
         return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
@@ -251,8 +254,8 @@ def _kill_family(session: int) -> None:
 def main() -> int:
     """Runs the rounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [given.name for given in ROUNDS]
-    parser.add_argument("--only", nargs="*", choices=names, default=names)
+    rounds = {given.name: given for given in ROUNDS}
+    parser.add_argument("--only", nargs="*", choices=list(rounds), default=list(rounds), help="In this order.")
     options = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory(prefix="penguin-kills-") as folder:
@@ -271,7 +274,7 @@ def main() -> int:
             with psycopg.connect(urls["queue"]) as connection:
                 connection.execute("delete from jobs where queue_name = %s", [QUEUE])
             kills = Kills(settings, urls)
-            for number, given in enumerate(g for g in ROUNDS if g.name in options.only):
+            for number, given in enumerate(rounds[name] for name in options.only):
                 try:
                     seen = kills.run(number, given)
                 except AssertionError as e:

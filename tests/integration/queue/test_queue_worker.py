@@ -144,15 +144,31 @@ def test_what_a_process_had_received_when_it_died_is_given_out_again(
         children = worker._pool
         eventually(lambda: children.ready, "the process is ready")
         (child,) = children._children
-        os.kill(child.process.pid, signal.SIGSTOP)
+        os.kill(child.pid, signal.SIGSTOP)
         tested.add("effect", {"n": 1})
         # What a process does that dies between receiving a job and saying so.
         eventually(lambda: select.select([children._outlet], [], [], 0)[0], "the job is on its way")
         children._outlet.recv(protocol.LARGEST_TASK)
-        child.process.kill()
+        child.kill()
         eventually(lambda: tested.count("completed") == 1, "the next process ran it")
     assert effects(tested) == [1]
     assert [row[1] for row in tested.rows("select attempt_number, status from job_logs")] == ["success"]
+
+
+def test_the_death_of_the_nursery_costs_what_ran_and_nothing_else(tested: Tested) -> None:
+    """Its children go with it; another one and other children take their place."""
+    running = tested.add("sleep", {"seconds": 600}, max_attempts=1)
+    with tested.working(concurrency=2) as worker:
+        eventually(lambda: any(c.job is not None for c in worker._pool._children), "a process has begun it")
+        nursery = worker._pool._nursery
+        assert nursery is not None
+        os.kill(nursery._process.pid, signal.SIGKILL)
+        eventually(lambda: tested.status(running) == "failed", "its process died too")
+        for n in range(5):
+            tested.add("effect", {"n": n})
+        eventually(lambda: tested.count("completed") == 5, "others run in new processes")
+    assert [row[2] for row in attempts(tested.connection, running)] == ["ProcessDied"]
+    assert effects(tested) == list(range(5))
 
 
 def test_progress_and_heartbeat_are_written_while_a_job_runs(tested: Tested) -> None:
