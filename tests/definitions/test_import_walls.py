@@ -12,7 +12,8 @@ DEFS = sorted((PACKAGE / "defs").glob("*.py"))
 PURE = sorted(
     path
     for path in PACKAGE.rglob("*.py")
-    if path.parent.name != "defs" and path.name not in ("resources.py", "definitions.py", "storage.py", "run_launcher.py")
+    if path.parent.name != "defs"
+    and path.name not in ("resources.py", "definitions.py", "storage.py", "run_launcher.py")
 )
 
 

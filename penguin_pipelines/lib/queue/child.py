@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +61,7 @@ def main() -> None:
         control.sendall(frame(BROKEN, 0, str(e) or type(e).__name__))
         sys.exit(1)
     if threading.active_count() > 1:
-        print("A module with handlers starts threads when it is imported; jobs do not have them.", file=sys.stderr)
+        warnings.warn("A module with handlers starts threads when it is imported; jobs lack them.", stacklevel=1)
     gc.freeze()
     control.sendall(frame(READY, 0))
     while True:

@@ -267,7 +267,12 @@ def main() -> int:
         try:
             urls = dict(services.up(settings, say).urls)
             penguin = str(Path(sys.executable).with_name("penguin"))
-            for words in (["migrate", "up"], ["generate", "--tenants", "2", "--messages", "300"], ["run"]):
+            for words in (
+                ["manifest"],
+                ["migrate", "up"],
+                ["generate", "--tenants", "2", "--messages", "300"],
+                ["run"],
+            ):
                 say(f"penguin {' '.join(words)}")
                 subprocess.run([penguin, *words], check=True, stdout=subprocess.DEVNULL)
             # What the generator left due there would be run as well.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -385,3 +387,27 @@ def test_a_result_that_cannot_be_stored_fails_its_job_alone(tested: Tested) -> N
     store.close()
     assert (tested.status(good), tested.status(bad)) == ("completed", "failed")
     assert tested.one("select failure_reason from dead_letter_jobs").startswith("ResultRefused")
+
+
+def test_every_change_of_a_job_bears_the_mark_of_its_transaction(tested: Tested) -> None:
+    """Extraction reads by it. Claims and ends write it themselves; what another statement writes there is mended."""
+    id_ = tested.add("effect")
+    marked = "select change_xid::text::bigint, updated from jobs where id = %s"
+    with contextlib.closing(tested.store()) as store:
+
+        def changes(do: Any) -> Any:
+            before, (low, since) = tested.one("select pg_current_xact_id()::text::bigint"), tested.one(marked, id_)
+            answer = do()
+            mark, when = tested.one(marked, id_)
+            assert low < before < mark < tested.one("select pg_current_xact_id()::text::bigint") and when > since
+            return answer
+
+        (job,) = changes(lambda: store.claim(QUEUE, 1, Turn()))
+        changes(lambda: store.beat([job], {}))
+        changes(lambda: store.complete([Outcome(job, 1.0, 2.0)]))
+    with db.connect(tested.url, "queue", role="pm_worker") as connection:
+        forged = "update jobs set change_xid = '3', updated = '2000-01-01', priority = priority + 1 where id = %s"
+        kept = "select change_xid = pg_current_xact_id(), updated = now() from jobs where id = %s"
+        for _ in range(2):
+            connection.execute(forged, [id_])
+            assert connection.execute(kept, [id_]).fetchone() == (True, True)
