@@ -114,7 +114,7 @@ class Storm:
             ]
             for process in started:
                 assert process.stdout is not None
-                assert process.stdout.readline() == b"ready\n"
+                assert process.stdout.readline().startswith(b"ready ")
             for process in started:
                 time.sleep(chance.random() * 0.05)
                 process.kill()

@@ -292,8 +292,9 @@ def test_a_job_whose_worker_died_goes_ahead_of_those_enqueued_with_it(tested: Te
 
 
 def test_a_sweeper_that_freezes_does_not_keep_its_turn(tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_store, "_FROZEN", "100ms")
+    monkeypatch.setattr(queue_store, "_FROZEN", "1s")
     frozen, other = tested.store(), tested.store()
+    assert other.sweep(60, 20) is not None  # connected, so that its next try takes no time
     with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout), frozen._connection.transaction():
         assert frozen._turn_to_sweep()
         assert other.sweep(60, 20) is None

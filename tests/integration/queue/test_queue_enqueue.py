@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from random import Random
+from textwrap import indent
+from typing import Any
 
 import pytest
 from queue_support import QUEUE, Tested, eventually, tenant, tested_fixture  # noqa: F401
@@ -16,13 +20,15 @@ from penguin_pipelines.lib import db
 from penguin_pipelines.lib.queue.model import JobRefused, NewJob
 from penguin_pipelines.lib.queue.producer import Producer, enqueue, enqueue_many, set_tenant
 
-ENQUEUER = """
-import sys, threading, os, time
+LOADED = """
+import os, sys
 from penguin_pipelines.lib import db
 from penguin_pipelines.lib.queue.model import NewJob
 from penguin_pipelines.lib.queue.producer import enqueue
+"""
+FOR_EVER = """
 connection = db.open_connection(sys.argv[1], "queue", role="pm_worker")
-print("ready", flush=True)
+print("ready", os.getpid(), flush=True)
 n = 0
 while True:
     n += 1
@@ -30,6 +36,14 @@ while True:
     connection.execute("insert into marks (job_id) values (%s)", [job.id])
     connection.commit()
 """
+ENQUEUER = LOADED + FOR_EVER
+ONE_AFTER_THE_OTHER = f"""{LOADED}
+for _ in sys.stdin:
+    if child := os.fork():
+        os.waitpid(child, 0)
+        continue
+{indent(FOR_EVER, "    ")}"""
+"""A process for each line of its input, once the one before is dead: what they import is loaded once."""
 
 
 def test_a_job_shares_the_fate_of_the_callers_transaction(tested: Tested) -> None:
@@ -154,15 +168,19 @@ def test_a_job_that_cannot_be_kept_is_refused_with_a_sentence(tested: Tested, jo
 def test_an_enqueuer_killed_around_commit_leaves_whole_transactions(tested: Tested) -> None:
     tested.change("create table marks (job_id uuid); grant insert on marks to pm_worker")
     random = Random(4)
-    for _ in range(20):
-        process = subprocess.Popen([sys.executable, "-c", ENQUEUER, tested.url], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        before = tested.one("select count(*) from marks")
-        assert process.stdout.readline() == b"ready\n"
-        wanted = before + random.randrange(8)
-        eventually(lambda wanted=wanted: tested.one("select count(*) from marks") >= wanted, "it enqueued something")
-        process.kill()
-        process.wait()
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", ONE_AFTER_THE_OTHER, tested.url], **pipes) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for _ in range(20):
+            before = tested.one("select count(*) from marks")
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            ready, pid = process.stdout.readline().split()
+            assert ready == b"ready"
+            wanted = before + random.randrange(8)
+            eventually(lambda least=wanted: tested.one("select count(*) from marks") >= least, "it enqueued something")
+            os.kill(int(pid), signal.SIGKILL)
+        process.stdin.close()
     eventually(
         lambda: tested.one("select count(*) from pg_stat_activity where application_name = 'penguin queue'") <= 2,
         "the sessions of the killed ended",
