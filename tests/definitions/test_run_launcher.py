@@ -1,0 +1,43 @@
+"""A run is found lost only where its code server and its process are both gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.events import EngineEventData
+from dagster._core.launcher import WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.test_utils import create_run_for_test
+
+from penguin_pipelines.run_launcher import WatchedRunLauncher
+
+
+@pytest.mark.parametrize(
+    ("process", "has_server_tag", "status"),
+    [
+        ("dead", True, WorkerStatus.NOT_FOUND),
+        ("lives", True, WorkerStatus.RUNNING),
+        ("none", True, WorkerStatus.NOT_FOUND),
+        ("dead", False, WorkerStatus.RUNNING),
+    ],
+)
+def test_a_run_is_lost_where_nothing_of_it_is_left(
+    tmp_path: Path, process: str, has_server_tag: bool, status: WorkerStatus
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    tags = {GRPC_INFO_TAG: json.dumps({"host": "localhost", "socket": str(tmp_path / "gone")})}
+    with dg.DagsterInstance.ephemeral() as instance:
+        launcher = WatchedRunLauncher()
+        launcher.register_instance(instance)
+        run = create_run_for_test(instance, job_name="warehouse", tags=tags if has_server_tag else {})
+        if process != "none":
+            pid = ended.pid if process == "dead" else os.getpid()
+            instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(pid))
+        assert launcher.check_run_worker_health(run).status is status
