@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from servers import Databases
 from typer.testing import CliRunner
 
+from penguin_pipelines import analytics_worker
 from penguin_pipelines.cli import app
 from penguin_pipelines.lib.queue import builtin, probes
 from penguin_pipelines.lib.queue.handlers import Connections, Context
-from penguin_pipelines.lib.queue.model import TerminalError
+from penguin_pipelines.lib.queue.model import TerminalError, failure_of
 
 SCORES = {"203.0.113.1": (90, 100), "203.0.113.2": (80,), "203.0.113.3": (100,), "203.0.113.4": ()}
 WORLD = """
@@ -193,3 +194,13 @@ def test_a_misspelt_limit_is_refused() -> None:
 def test_a_worker_leaves_analytics_jobs_to_dagster_unless_told(settings_env: dict[str, str]) -> None:
     answer = CliRunner().invoke(app, ["queue", "work", "--queue", "analytics-processing", "--until-empty"])
     assert answer.exit_code != 0 and "--with-analytics" in answer.output + str(answer.exception)
+
+
+def test_an_analytics_job_without_its_warehouse_is_tried_again(
+    settings_env: dict[str, str], tiers: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENGUIN_OLAP_URL", "postgresql://nobody:hush@127.0.0.1:1/none")
+    with pytest.raises(analytics_worker.AttemptFailed) as raised:
+        analytics_worker.run(analytics_worker.Slot(), context(tiers))
+    failure = failure_of(raised.value)
+    assert not failure.terminal and failure.message.startswith("ConnectionFailed: ") and "hush" not in failure.message
