@@ -50,7 +50,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         for record in self._instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT):
             event = record.dagster_event
             metadata = event.engine_event_data.metadata if event and event.event_specific_data else {}
-            with contextlib.suppress(KeyError, ValueError, OSError):
+            with contextlib.suppress(KeyError, ValueError, ProcessLookupError):
                 # A number that was given anew belongs to a process that began after the event.
                 if _began(int(str(metadata["pid"].value))) <= record.timestamp + 1:
                     return True
@@ -82,7 +82,15 @@ def _server_has(address: dict[str, Any], run_id: str) -> bool | None:
 
 
 def _began(pid: int) -> float:
-    """When a process of this machine began, in seconds since 1970. Raises OSError where there is none."""
-    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    """When a process of this machine began, in seconds since 1970; 0 where the system does not say.
+
+    Raises ProcessLookupError where there is none.
+    """
+    with contextlib.suppress(PermissionError):
+        os.kill(pid, 0)
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    except FileNotFoundError:
+        return 0
     return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")

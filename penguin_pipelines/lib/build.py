@@ -7,6 +7,7 @@ Nothing touched, nothing built: then dbt does not even start and nothing is writ
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 import uuid
@@ -345,6 +346,11 @@ def run_dbt(arguments: Sequence[str], environment: Mapping[str, str], target: Pa
         except BaseException:
             process.terminate()
             raise
+    if process.returncode < 0:
+        raise BuildFailed(
+            f"dbt was ended by {signal.Signals(-process.returncode).name}. "
+            "Nothing was marked as built; the next build does it again."
+        )
     if process.returncode:
         raise BuildFailed(_failure(results, said))
 

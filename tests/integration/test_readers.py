@@ -74,7 +74,7 @@ def test_readers_miss_nothing_while_dbt_works_and_dies(
             long.execute(f"set app.current_tenant_id = '{tenant}'")  # type: ignore[call-overload]
             assert len(filled(long)) > 30
             death = DbtKilled("sequence_step_analytics")
-            with monkeypatch.context() as installed, pytest.raises(BuildFailed):
+            with monkeypatch.context() as installed, pytest.raises(BuildFailed, match="SIGKILL"):
                 installed.setattr(dbt, "dbt_command", dbt_program)
                 warehouse.build(report=death)
             assert death.killed

@@ -5,9 +5,10 @@
     refresh materialized view {% if config.get('meta', {}).get('refresh_concurrently') %}concurrently{% endif %} {{ relation }}
 {% endmacro %}
 
-{# dbt compares indexes only, so a hash of the query stands in the comment: an edit is never ignored. #}
+{# dbt compares indexes only, so a hash of the query stands in the comment: an edit is never ignored. A copy of the database
+   under another name holds the same query. #}
 {% macro matview_mark() -%}
-    dbt_sql_md5={{ local_md5(model.compiled_code) }}
+    dbt_sql_md5={{ local_md5(model.compiled_code | replace(adapter.quote(this.database) ~ '.', '')) }}
 {%- endmacro %}
 
 {% macro postgres__get_create_materialized_view_as_sql(relation, sql) %}
