@@ -2,8 +2,9 @@
 
 A call is a process like any other: its own environment, its output to whoever called, killed when its caller is killed.
 What a forked dbt does not do again is to load its libraries and to parse the project while nothing in it changed,
-which is most of what a small build costs. An edited copy of the project is parsed by the call itself. The program as it
-is installed is what the fixture `dbt_program` gives back, for tests about it.
+which is most of what a small build costs. Whatever has to parse (an edited copy of the project, `dbt parse`) runs the
+program as it is installed: the threads of dbt's parser do not outlive a fork, and a forked one waits for them for ever.
+The fixture `dbt_program` gives the installed program back for tests about it.
 
     python -I -S forked.py call SOCKET ARGUMENT...    what the tests run in the place of `dbt`
     python forked.py serve SOCKET                     until its standard input closes
@@ -139,9 +140,12 @@ def _run(asked: dict, streams: list[int], manifest: object) -> None:
         _end_with_parent()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
+        os.chdir(asked["folder"])
+        if manifest is None:
+            program = f"{sys.executable.rpartition('/')[0]}/dbt"
+            os.execve(program, [program, *asked["arguments"]], asked["environment"])
         os.environ.clear()
         os.environ.update(asked["environment"])
-        os.chdir(asked["folder"])
         done = _runner()(manifest=manifest).invoke(asked["arguments"])
         if done.exception:
             sys.stdout.write(f"{done.exception}\n")
