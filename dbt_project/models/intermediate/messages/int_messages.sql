@@ -12,7 +12,7 @@
     ],
     post_hook=[
         'create index if not exists int_messages_undecided on {{ this }} (sent_time) where delivered = 0 and bounced = 0 and failed_time is null',
-        'create index if not exists int_messages_leads on {{ this }} (tenant_id, lead_id, campaign_id) where campaign_id is not null and lead_id is not null',
+        'create index if not exists int_messages_by_lead on {{ this }} (tenant_id, lead_id, campaign_id) where lead_id is not null',
         'create index if not exists int_messages_reply_hours on {{ this }} (tenant_id, replied_time) where replied_time is not null and campaign_id is not null',
         'create index if not exists int_messages_one_to_one on {{ this }} (tenant_id, activity_date) where campaign_id is null and not is_warmup',
         "create index if not exists int_messages_by_address on {{ this }} (tenant_id, coalesce(smtp_ip_address_id, '00000000-0000-0000-0000-000000000000'::uuid), activity_date)"

@@ -170,9 +170,11 @@ select
     joined.storage_key,
     joined.status_code,
     {{ var('bounce_rule_version') }}::smallint as rule_version,
-    joined.listed is not null or exists (
-        select from {{ ref('stg_oltp__suppression_list') }} as everywhere
-        where everywhere.tenant_id is null and everywhere.recipient_pseudonym = joined.recipient_pseudonym
+    -- The list of the whole platform is read once: a look for each address would read it as often.
+    joined.listed is not null or joined.recipient_pseudonym in (
+        select recipient_pseudonym
+        from {{ ref('stg_oltp__suppression_list') }}
+        where tenant_id is null and recipient_pseudonym is not null
     ) as is_listed,
     joined.listed,
     joined.listed_reason,
