@@ -8,3 +8,4 @@ create trigger mark_changed before update on jobs
 for each row when (new.change_xid is distinct from pg_current_xact_id() or new.updated is distinct from now())
 execute function penguin.mark_changed('t');
 grant update (change_xid) on jobs to pm_worker;
+comment on column jobs.change_xid is 'transaction that last wrote the row; the exact watermark of extraction, set by default and statement, seen to by trigger';
