@@ -21,19 +21,17 @@ with messages as (
 
 ),
 
--- Milestones hold the first time of each kind; the last comes from the events.
+{% if full -%}
 last_events as (
 
-    select e.tenant_id, e.storage_key, max(e.occurred) as occurred
-    from {{ ref('int_engagement_events') }} as e
-    {%- if not full %}
-    inner join messages on e.tenant_id = messages.tenant_id and e.storage_key = messages.storage_key
-    {%- endif %}
-    where e.class <> 'machine'
-    group by e.tenant_id, e.storage_key
+    select tenant_id, storage_key, max(occurred) as occurred
+    from {{ ref('int_engagement_events') }}
+    where class <> 'machine'
+    group by tenant_id, storage_key
 
 ),
 
+{% endif -%}
 leads as (
 
     select
@@ -48,7 +46,17 @@ leads as (
         max(greatest(last_events.occurred, messages.opened_time, messages.clicked_time, messages.replied_time)) as last_engaged,
         {{ utc_date('max(messages.sent_time)') }} as activity_date
     from messages
+    -- Milestones hold the first time of each kind; the last comes from the events.
+    {%- if full %}
     left join last_events on messages.tenant_id = last_events.tenant_id and messages.storage_key = last_events.storage_key
+    {%- else %}
+    -- By index for each message: that few are touched cannot be foreseen, and a join may go through all for each.
+    cross join lateral (
+        select max(e.occurred) as occurred
+        from {{ ref('int_engagement_events') }} as e
+        where e.tenant_id = messages.tenant_id and e.storage_key = messages.storage_key and e.class <> 'machine'
+    ) as last_events
+    {%- endif %}
     group by messages.tenant_id, messages.campaign_id, messages.lead_id
 
 )

@@ -4,14 +4,14 @@
     meta={'owner': 'data platform', 'dagster': {'group': 'mailboxes'}}
 ) }}
 
--- The thirty days that end with the latest day of the marts.
+-- The thirty days that end with the latest day of the marts. What is used twice is not materialized: a tenant would wait for all.
 with latest as (
 
     select {{ latest_day() }} as day
 
 ),
 
-facts as (
+facts as not materialized (
 
     select f.*
     from {{ ref('mailbox_analytics') }} as f
@@ -46,7 +46,7 @@ scores as (
 
 ),
 
-workspaces as (
+workspaces as not materialized (
 
     select
         tenant_id,
