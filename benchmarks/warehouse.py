@@ -123,6 +123,9 @@ class Bench:
         with ThreadPoolExecutor(options.writers) as pool:
             for line in pool.map(lambda number: self.copy(tables, number), sorted(missing)):
                 print(line)
+        if missing or not self.ask("has_ages")[0][0]:
+            with db.connect(self.url, "olap") as connection:
+                connection.execute(STATEMENTS["make_ages"])
 
     def copy(self, tables: list[specs.Table], number: int) -> str:
         """Every raw row of the generated tenants once more under other ids, in one transaction."""

@@ -31,25 +31,37 @@
     where to_regclass(format('%I.%I', '{{ target.schema }}', '{{ target.identifier }}_' || to_char(month, 'YYYYMM'))) is null;
 {%- endmacro %}
 
-{# Deletes by the touched keys, never by those of the result: a slice whose last row vanished has none there. #}
+{# Deletes by the touched keys, never by those of the result: a slice whose last row vanished has none there. Touched keys
+   that name one row each are first held against the result: what is still there is not looked up. #}
 {% macro vanished_sql(target, temp, keys) -%}
     {%- set full = is_full_build() -%}
+    {%- set prefix = config.get('touched_by') -%}
     delete from {{ target }} as t
     {%- if not full %}
-    using (select distinct * from ({{ context[config.require('touched')]() }}) as k) as touched
+    using (
+        select distinct * from ({{ context[config.require('touched')]() }}) as t
+        {%- if not prefix %}
+        where {{ has_no_row(temp, keys) }}
+        {%- endif %}
+        order by {{ (prefix or keys) | join(', ') }}
+    ) as touched
     {%- endif %}
-    where not exists (
-        select from {{ temp }} as s
-        where {% for key in keys %}{{ same_key('s', key) }}{{ ' and ' if not loop.last }}{% endfor %}
-    )
+    where {% if full or prefix %}{{ has_no_row(temp, keys) }}{% else %}true{% endif %}
     {%- if not full %}
-    {%- for key in config.get('touched_by') or keys %}
+    {%- for key in prefix or keys %}
         and {{ same_key('touched', key) }}
     {%- endfor %}
     {%- endif %}
     {%- set dated = config.get('partition_date') or config.get('online_date') %}
     {%- if dated %} and t.{{ dated }} >= {{ online_from() }}{% endif %}
     {%- if config.get('keep_when') %} and not ({{ config.get('keep_when') }}){% endif %};
+{%- endmacro %}
+
+{% macro has_no_row(temp, keys) -%}
+    not exists (
+        select from {{ temp }} as s
+        where {% for key in keys %}{{ same_key('s', key) }}{{ ' and ' if not loop.last }}{% endfor %}
+    )
 {%- endmacro %}
 
 {% macro upsert_sql(target, temp, keys, names, in_target) -%}

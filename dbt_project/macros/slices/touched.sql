@@ -26,9 +26,12 @@
     {{ return(adapter.get_relation(database=target.database, schema=schema, identifier=identifier) if execute else none) }}
 {%- endmacro %}
 
-{# (tenant_id, storage_key) of the messages to recompute. #}
+{# (tenant_id, storage_key) of the messages to recompute, in the order of the tables they are looked up in: pages that hold
+   neighbours are read once. #}
 {% macro touched_messages() -%}
-    select distinct tenant_id, storage_key from {{ ref('int_touched_messages') }} where storage_key is not null
+    select distinct tenant_id, storage_key from {{ ref('int_touched_messages') }}
+    where storage_key is not null
+    order by tenant_id, storage_key
 {%- endmacro %}
 
 {# Rows of a model that belong to the messages to recompute. #}
@@ -40,12 +43,18 @@
     {%- endif %}
 {%- endmacro %}
 
-{# Messages with the keys to recompute; `touched` is the query for those. #}
-{% macro messages_of(keys, touched) -%}
-    select m.* from {{ ref('int_messages') }} as m
-    {%- if not is_full_build() %}
-    inner join ({{ touched }}) as touched
-        on {% for key in keys %}m.{{ key }} = touched.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
+{# Messages with the keys to recompute; `touched` is the macro that renders those, `held` the expression of a key that is no column.
+   By index for each key: how few are touched is hard to foresee over several columns, and a join may go through all
+   messages instead. The offset keeps the planner from making a join of it. #}
+{% macro messages_of(keys, touched, held={}) -%}
+    select m.* from
+    {%- if is_full_build() %} {{ ref('int_messages') }} as m
+    {%- else %} (select distinct {{ keys | join(', ') }} from ({{ touched() }}) as t order by {{ keys | join(', ') }}) as touched
+    cross join lateral (
+        select * from {{ ref('int_messages') }} as m
+        where {% for key in keys %}{{ held.get(key, 'm.' ~ key) }} = touched.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
+        offset 0
+    ) as m
     {%- endif %}
 {%- endmacro %}
 

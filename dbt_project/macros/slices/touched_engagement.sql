@@ -58,11 +58,10 @@
     from {{ ref('int_touched_hours') }}
     where event_hour >= {{ hours_from() }}
     union
-    select m.tenant_id, m.campaign_id, date_trunc('hour', e.occurred)
+    select e.tenant_id, e.campaign_id, date_trunc('hour', e.occurred)
     from ({{ touched_messages() }}) as touched
-    inner join {{ ref('int_messages') }} as m on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
     inner join {{ ref('int_engagement_events') }} as e on touched.tenant_id = e.tenant_id and touched.storage_key = e.storage_key
-    where m.campaign_id is not null and not m.is_warmup and e.is_counted and e.occurred >= {{ hours_from() }}
+    where e.campaign_id is not null and e.is_counted and e.occurred >= {{ hours_from() }}
     union
     select m.tenant_id, m.campaign_id, date_trunc('hour', m.replied_time)
     from ({{ touched_messages() }}) as touched

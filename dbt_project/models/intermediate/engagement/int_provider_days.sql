@@ -10,7 +10,7 @@
 
 with messages as (
 
-    {{ messages_of(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days()) }}
+    {{ messages_of(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days) }}
     where not m.is_warmup
 
 )

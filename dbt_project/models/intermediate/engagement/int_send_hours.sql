@@ -10,7 +10,7 @@
 
 with messages as (
 
-    {{ messages_of(['tenant_id', 'campaign_id', 'activity_date'], touched_campaign_send_days()) }}
+    {{ messages_of(['tenant_id', 'campaign_id', 'activity_date'], touched_campaign_send_days) }}
     where m.campaign_id is not null and not m.is_warmup
 
 )

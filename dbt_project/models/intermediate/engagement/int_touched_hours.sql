@@ -17,11 +17,10 @@ with touched as (
 
 )
 
-select distinct m.tenant_id, m.campaign_id, date_trunc('hour', e.occurred) as event_hour
+select e.tenant_id, e.campaign_id, date_trunc('hour', e.occurred) as event_hour
 from touched
-inner join {{ messages }} as m on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
 inner join {{ events }} as e on touched.tenant_id = e.tenant_id and touched.storage_key = e.storage_key
-where m.campaign_id is not null and e.is_counted
+where e.campaign_id is not null and e.is_counted
 union
 select m.tenant_id, m.campaign_id, date_trunc('hour', m.replied_time)
 from touched

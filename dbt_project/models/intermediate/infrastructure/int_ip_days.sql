@@ -12,13 +12,10 @@
 
 with messages as (
 
-    select m.*
-    from {{ ref('int_messages') }} as m
-    {%- if not is_full_build() %}
-    inner join ({{ touched_ip_traffic() }}) as touched
-        on m.tenant_id = touched.tenant_id and coalesce(m.smtp_ip_address_id, {{ nobody() }}) = touched.smtp_ip_address_id
-        and m.activity_date = touched.activity_date
-    {%- endif %}
+    {{ messages_of(
+        ['tenant_id', 'smtp_ip_address_id', 'activity_date'], touched_ip_traffic,
+        {'smtp_ip_address_id': 'coalesce(m.smtp_ip_address_id, ' ~ nobody() ~ ')'}
+    ) }}
     where not m.is_warmup
 
 )

@@ -6,7 +6,7 @@
     touched='touched_messages',
     touched_by=['tenant_id', 'storage_key'],
     indexes=[{'columns': ['tenant_id', 'storage_key', 'kind', 'event_key'], 'unique': true}],
-    post_hook='create index if not exists int_engagement_events_hours on {{ this }} (tenant_id, occurred) where is_counted'
+    post_hook='create index if not exists int_engagement_events_by_hour on {{ this }} (tenant_id, campaign_id, occurred) where is_counted and campaign_id is not null'
 ) }}
 
 -- depends_on: {{ ref('int_touched_hours') }}
@@ -15,7 +15,9 @@
 
 with messages as (
 
-    select m.tenant_id, m.storage_key, coalesce(m.delivered, m.sent) as arrived
+    select
+        m.tenant_id, m.storage_key, case when not m.is_warmup then m.campaign_id end as campaign_id,
+        coalesce(m.mailbox_id, {{ nobody() }}) as mailbox_id, coalesce(m.delivered, m.sent) as arrived
     from {{ ref('stg_content__email_messages') }} as m
     {%- if not full %}
     inner join ({{ touched_messages() }}) as touched
@@ -29,7 +31,7 @@ with messages as (
 opens as (
 
     select distinct on (messages.tenant_id, messages.storage_key, e.event_key)
-        messages.tenant_id, messages.storage_key, 'open' as kind, e.event_key, e.opened as occurred, messages.arrived,
+        messages.tenant_id, messages.storage_key, messages.campaign_id, messages.mailbox_id, 'open' as kind, e.event_key, e.opened as occurred, messages.arrived,
         e.ip_address, e.user_agent, e.is_bot, null::text as link, e.device_type, e.mail_client
     from messages
     inner join {{ ref('stg_content__email_opens') }} as e
@@ -41,7 +43,7 @@ opens as (
 clicks as (
 
     select distinct on (messages.tenant_id, messages.storage_key, e.event_key)
-        messages.tenant_id, messages.storage_key, 'click' as kind, e.event_key, e.clicked as occurred, messages.arrived,
+        messages.tenant_id, messages.storage_key, messages.campaign_id, messages.mailbox_id, 'click' as kind, e.event_key, e.clicked as occurred, messages.arrived,
         e.ip_address, e.user_agent, e.is_bot, e.link, e.device_type, null::varchar(50) as mail_client
     from messages
     inner join {{ ref('stg_content__email_clicks') }} as e
@@ -132,6 +134,8 @@ select
     storage_key,
     kind,
     event_key,
+    campaign_id,
+    mailbox_id,
     occurred,
     class,
     {{ var('engagement_rule_version') }}::smallint as rule_version,

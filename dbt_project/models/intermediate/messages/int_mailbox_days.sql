@@ -9,7 +9,7 @@
 
 with messages as (
 
-    {{ messages_of(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days()) }}
+    {{ messages_of(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days) }}
 
 )
 

@@ -6,14 +6,14 @@
     touched='touched_messages',
     indexes=[
         {'columns': ['tenant_id', 'storage_key'], 'unique': true},
-        {'columns': ['tenant_id', 'campaign_id', 'step_id', 'activity_date']},
         {'columns': ['tenant_id', 'mailbox_id', 'activity_date']},
         {'columns': ['tenant_id', 'mailbox_id', 'domain_id', 'company_id']}
     ],
     post_hook=[
+        'create index if not exists int_messages_by_campaign_day on {{ this }} (tenant_id, campaign_id, activity_date, step_id)',
         'create index if not exists int_messages_undecided on {{ this }} (sent_time) where delivered = 0 and bounced = 0 and failed_time is null',
         'create index if not exists int_messages_by_lead on {{ this }} (tenant_id, lead_id, campaign_id) where lead_id is not null',
-        'create index if not exists int_messages_reply_hours on {{ this }} (tenant_id, replied_time) where replied_time is not null and campaign_id is not null',
+        'create index if not exists int_messages_by_reply_hour on {{ this }} (tenant_id, campaign_id, replied_time) where replied_time is not null and campaign_id is not null',
         'create index if not exists int_messages_one_to_one on {{ this }} (tenant_id, activity_date) where campaign_id is null and not is_warmup',
         "create index if not exists int_messages_by_address on {{ this }} (tenant_id, coalesce(smtp_ip_address_id, '00000000-0000-0000-0000-000000000000'::uuid), activity_date)"
     ]
@@ -40,6 +40,7 @@ engagement as (
         storage_key,
         min(occurred) filter (where kind = 'open' and class <> 'machine') as opened,
         min(occurred) filter (where kind = 'click' and class <> 'machine') as clicked,
+        max(occurred) filter (where class <> 'machine') as last_event,
         count(*) filter (where kind = 'open') as open_events,
         count(*) filter (where kind = 'click') as click_events,
         count(*) filter (where kind = 'open' and is_counted) as opens_total,
@@ -111,12 +112,20 @@ milestones as (
     select
         messages.tenant_id,
         messages.storage_key,
+        messages.campaign_id,
+        messages.step_id,
+        messages.mailbox_id,
+        messages.lead_id,
+        messages.smtp_ip_address_id,
+        messages.recipient_domain,
+        messages.is_warmup,
         messages.sent,
         messages.failed,
         messages.delivered as confirmed,
         -- A click without an open opens.
         least(messages.opened, engagement.opened, warmups.opened, messages.clicked, engagement.clicked, warmups.clicked) as opened,
         least(messages.clicked, engagement.clicked, warmups.clicked) as clicked,
+        engagement.last_event,
         least(messages.replied, replies.replied, warmups.replied) as replied,
         least(messages.unsubscribed, unsubscribes.unsubscribed) as unsubscribed,
         least(messages.complained, complaints.complained) as complained,
@@ -162,19 +171,19 @@ decided as (
 )
 
 select
-    messages.tenant_id,
-    messages.storage_key,
-    {{ utc_date('messages.sent') }} as activity_date,
+    decided.tenant_id,
+    decided.storage_key,
+    {{ utc_date('decided.sent') }} as activity_date,
     coalesce(mailboxes.company_id, {{ nobody() }}) as company_id,
     coalesce(mailboxes.domain_id, {{ nobody() }}) as domain_id,
-    coalesce(messages.mailbox_id, {{ nobody() }}) as mailbox_id,
-    messages.campaign_id,
-    coalesce(messages.step_id, {{ nobody() }}) as step_id,
-    messages.lead_id,
-    messages.smtp_ip_address_id,
-    messages.recipient_domain,
-    messages.is_warmup,
-    messages.sent as sent_time,
+    coalesce(decided.mailbox_id, {{ nobody() }}) as mailbox_id,
+    decided.campaign_id,
+    coalesce(decided.step_id, {{ nobody() }}) as step_id,
+    decided.lead_id,
+    decided.smtp_ip_address_id,
+    decided.recipient_domain,
+    decided.is_warmup,
+    decided.sent as sent_time,
     case decided.delivery_basis
         when 'trace' then decided.confirmed
         when 'implied_by_engagement' then decided.engaged
@@ -183,6 +192,7 @@ select
     decided.delivery_basis,
     decided.opened as opened_time,
     decided.clicked as clicked_time,
+    decided.last_event as last_event_time,
     decided.replied as replied_time,
     decided.unsubscribed as unsubscribed_time,
     decided.complained as complained_time,
@@ -204,7 +214,6 @@ select
     decided.clicks_total::integer as clicks_total,
     decided.opened_machine::integer::smallint as opened_machine,
     decided.clicked_machine::integer::smallint as clicked_machine
-from messages
-inner join decided on messages.tenant_id = decided.tenant_id and messages.storage_key = decided.storage_key
+from decided
 left join {{ ref('int_mailboxes') }} as mailboxes
-    on messages.tenant_id = mailboxes.tenant_id and messages.mailbox_id = mailboxes.mailbox_id
+    on decided.tenant_id = mailboxes.tenant_id and decided.mailbox_id = mailboxes.mailbox_id

@@ -10,13 +10,7 @@
 -- depends_on: {{ ref('int_usage_windows') }}
 with messages as (
 
-    select m.*
-    from {{ ref('int_messages') }} as m
-    {%- if not is_full_build() %}
-    inner join ({{ touched_step_days() }}) as touched
-        on m.tenant_id = touched.tenant_id and m.campaign_id = touched.campaign_id
-        and m.step_id = touched.step_id and m.activity_date = touched.activity_date
-    {%- endif %}
+    {{ messages_of(['tenant_id', 'campaign_id', 'step_id', 'activity_date'], touched_step_days) }}
     where m.campaign_id is not null and not m.is_warmup and m.activity_date >= {{ online_from() }}
 
 ),

@@ -22,14 +22,21 @@ touched as (
 events as (
 
     select
-        m.tenant_id, m.campaign_id, m.company_id, date_trunc('hour', e.occurred) as event_hour,
+        e.tenant_id, e.campaign_id, coalesce(mailboxes.company_id, {{ nobody() }}) as company_id,
+        date_trunc('hour', e.occurred) as event_hour,
         coalesce(e.device_type, 'unknown') as device_type, coalesce(e.mail_client, 'unknown') as mail_client,
         (e.kind = 'open')::integer as opens, (e.kind = 'click')::integer as clicks, 0 as replies
-    from {% if full %}{{ ref('int_engagement_events') }} as e{% else %}(select distinct tenant_id, event_hour from touched) as hours
-    inner join {{ ref('int_engagement_events') }} as e
-        on hours.tenant_id = e.tenant_id and e.occurred >= hours.event_hour and e.occurred < hours.event_hour + interval '1 hour'{% endif %}
-    inner join {{ ref('int_messages') }} as m on e.tenant_id = m.tenant_id and e.storage_key = m.storage_key
-    where e.is_counted and m.campaign_id is not null and not m.is_warmup
+    from {% if full %}{{ ref('int_engagement_events') }} as e{% else %}touched
+    -- By index for each hour: a join over ranges may go through all that ever happened. The offset keeps it apart.
+    cross join lateral (
+        select * from {{ ref('int_engagement_events') }} as e
+        where e.tenant_id = touched.tenant_id and e.campaign_id = touched.campaign_id
+            and e.occurred >= touched.event_hour and e.occurred < touched.event_hour + interval '1 hour'
+            and e.is_counted
+        offset 0
+    ) as e{% endif %}
+    left join {{ ref('int_mailboxes') }} as mailboxes on e.tenant_id = mailboxes.tenant_id and e.mailbox_id = mailboxes.mailbox_id
+    where e.is_counted and e.campaign_id is not null
 
 ),
 
@@ -39,9 +46,13 @@ replies as (
         m.tenant_id, m.campaign_id, m.company_id, date_trunc('hour', m.replied_time) as event_hour,
         'unknown' as device_type, 'unknown' as mail_client,
         0 as opens, 0 as clicks, 1 as replies
-    from {% if full %}{{ ref('int_messages') }} as m{% else %}(select distinct tenant_id, event_hour from touched) as hours
-    inner join {{ ref('int_messages') }} as m
-        on hours.tenant_id = m.tenant_id and m.replied_time >= hours.event_hour and m.replied_time < hours.event_hour + interval '1 hour'{% endif %}
+    from {% if full %}{{ ref('int_messages') }} as m{% else %}touched
+    cross join lateral (
+        select * from {{ ref('int_messages') }} as m
+        where m.tenant_id = touched.tenant_id and m.campaign_id = touched.campaign_id
+            and m.replied_time >= touched.event_hour and m.replied_time < touched.event_hour + interval '1 hour'
+        offset 0
+    ) as m{% endif %}
     where m.campaign_id is not null and not m.is_warmup and m.replied_time is not null
 
 ),
@@ -66,9 +77,5 @@ select
     sum(happened.clicks)::integer as clicks,
     sum(happened.replies)::integer as replies
 from happened
-{%- if not full %}
-inner join touched
-    on happened.tenant_id = touched.tenant_id and happened.campaign_id = touched.campaign_id and happened.event_hour = touched.event_hour
-{%- endif %}
 where happened.event_hour >= {{ hours_from() }}
 group by happened.tenant_id, happened.campaign_id, happened.event_hour, happened.device_type, happened.mail_client
