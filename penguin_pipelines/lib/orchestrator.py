@@ -6,6 +6,7 @@ Dagster is never imported here; its definitions live in defs/. Not here: which j
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,13 +18,18 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psycopg
+
 from penguin_pipelines.errors import PenguinError, ServiceError
 from penguin_pipelines.lib import db
+from penguin_pipelines.lib.sql import blocks
 from penguin_pipelines.settings import Settings, child_environment
 
 PROJECT = Path(__file__).parents[2]
 READY_SECONDS = 180
 STOP_SECONDS = 20
+HOST_TAG = "penguin/host"
+"""Tag of a run that no code server started: the machine on which its process can be looked for."""
 
 
 def environment(settings: Settings, urls: Mapping[str, str]) -> dict[str, str]:
@@ -56,7 +62,9 @@ def execute_job(settings: Settings, urls: Mapping[str, str], job: str, report: C
     """Executes a job in a process of its own, recorded in the instance so that the UI shows the run."""
     log = settings.home / "logs" / f"{job}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = ("job", "execute", "-m", "penguin_pipelines.definitions", "-j", job)
+    release_lost_runs(settings, urls)
+    tags = json.dumps({HOST_TAG: socket.gethostname()})
+    arguments = ("job", "execute", "-m", "penguin_pipelines.definitions", "-j", job, "--tags", tags)
     with log.open("w") as out:
         process = subprocess.Popen(
             command(*arguments),
@@ -74,6 +82,20 @@ def execute_job(settings: Settings, urls: Mapping[str, str], job: str, report: C
         code = process.wait()
     if code:
         raise PenguinError(f"Job '{job}' failed; its log is {log}.")
+
+
+def release_lost_runs(settings: Settings, urls: Mapping[str, str]) -> None:
+    """Fails the runs of killed commands of this machine, whose pools the next run would wait for without end.
+
+    A daemon does it by itself; a command may have none. Dagster is started only where such a run is called in progress.
+    """
+    values = {"key": HOST_TAG, "host": socket.gethostname()}
+    in_progress = False
+    with contextlib.suppress(psycopg.errors.UndefinedTable), db.connect(urls["dagster"], "dagster") as connection:
+        [(in_progress,)] = connection.execute(blocks("orchestrator")["runs_of_host"], values)
+    if in_progress:
+        program = [sys.executable, "-m", "penguin_pipelines.run_launcher"]
+        subprocess.run(program, env=environment(settings, urls), stdout=subprocess.DEVNULL, check=True)
 
 
 def serve(settings: Settings, urls: Mapping[str, str], ready: Callable[[str, Path], None]) -> None:
