@@ -258,7 +258,11 @@ class Ours(Contender):
         self._producer.hints.push([Hint(QUEUE, 100, new_id())] * 100)
 
     def left(self) -> int:
-        return self.one("select exists (select from jobs where status in ('queued', 'processing'))::int")
+        # Each through its index, as the bare loop is watched: a walk over ended jobs every 10 ms would load the server.
+        return self.one(
+            "select (exists (select from jobs where status = 'queued') "
+            "or exists (select from jobs where status = 'processing'))::int"
+        )
 
     def first_start(self) -> float | None:
         doubled = self.one("select count(*) - count(distinct job_id) from job_logs")

@@ -62,7 +62,9 @@ select
 
 -- name: lock_claim
 -- One claim of a queue at a time, so that its concurrency limit holds; released at commit.
-select pg_advisory_xact_lock(7201118, hashtext(%(queue)s))
+-- That commit does not wait for the disk. A claim that a crash of the server takes back leaves a job that waits, and its
+-- worker's token ends nothing; no end survives without its claim, because the log is written in order.
+select pg_advisory_xact_lock(7201118, hashtext(%(queue)s)), set_config('synchronous_commit', 'off', true)
 
 -- name: claim
 -- Leases due jobs of one queue: lane by lane, tenants in turn after the last one served, the lowest rank first within a tenant.
@@ -150,7 +152,7 @@ returning
   q.timeout_seconds
 
 -- name: complete
--- Ends attempts that went well, if their lease still holds; ids that do not come back were refused.
+-- Ends attempts that went well, if their lease still holds. Null when all of them were taken, as is usual; else the ids that were.
 -- Marks the change itself, as the claim does, which spares a call of the trigger for each row.
 -- Only what runs has a token, so the status is not asked: it would invite a walk over every running job.
 with done as (
@@ -175,7 +177,7 @@ logged as (
     attempt_count, worker_id, milliseconds, started, finished
   from ended
 )
-select id from ended
+select case when (select count(*) from ended) < cardinality(%(ids)s::uuid[]) then array(select id from ended) end
 
 -- name: fail
 -- Ends attempts that went wrong, if their lease still holds: another try later, or a dead letter when none is left or would help.

@@ -128,9 +128,8 @@ class _Pipe:
 
     def write(self, data: bytes) -> None:
         with self._lock:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            while data:
+                data = data[os.write(self._descriptor, data) :]
 
 
 class _Hand:

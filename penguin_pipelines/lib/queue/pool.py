@@ -36,6 +36,7 @@ _CHUNK_SECONDS = 0.005
 """A chunk holds what usually runs within this time."""
 _CHUNK_TEXT = 16_384
 _VANISHED_AFTER = 10.0
+_QUICK = 0.001
 
 
 class _Nursery:
@@ -274,6 +275,9 @@ class Pool:
 
     def poll(self, seconds: float) -> list[Outcome]:
         """What ended, within `seconds`. Other files of the selector wake it too."""
+        if len(self._jobs) > 2 * self._size and self._usual < _QUICK:
+            # Children have enough to do: hearing of many ends at once costs less than being woken for each.
+            time.sleep(_QUICK)
         ready = [] if self._early else self.selector.select(seconds)
         ended, self._early = self._early, []
         for key, _ in ready:

@@ -118,12 +118,15 @@ class Store:
         results = [o.result for o in outcomes]
         values = _columns(outcomes) | {"results": results if any(results) else _array(["NULL"] * len(results))}
         try:
-            taken = {row[0] for row in self._run("complete", values)}
+            [(some,)] = self._run("complete", values)
         except psycopg.DataError as e:
             if len(outcomes) > 1:  # one result that Postgres does not store must not hold the others up
                 return [refused for o in outcomes for refused in self.complete([o])]
             reason = Failure("ResultRefused", clean(str(e)), terminal=True, details={})
             return self.fail([Outcome(outcomes[0].job, outcomes[0].started, outcomes[0].finished, failure=reason)])
+        if some is None:
+            return []
+        taken = set(some)
         return self._refuse([o for o in outcomes if o.job.id not in taken])
 
     def fail(self, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -35,6 +35,8 @@ from penguin_pipelines.lib.sql import blocks
 log = logging.getLogger(__name__)
 
 _COLLECT_EVERY = 50_000
+_MANY = 100
+_LINGER = 0.01
 _LOST = (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout, ConnectionFailed)
 
 
@@ -45,7 +47,7 @@ class Options:
     queues: Sequence[str]
     concurrency: int = 4
     modules: Sequence[str] = ("penguin_pipelines.lib.queue.builtin",)
-    batch: int = 500
+    batch: int = 1000
     lease: float = 60.0
     poll: float = 1.0
     sweep: float = 10.0
@@ -78,7 +80,7 @@ class Worker:
         self._options = options
         self._store = Store(urls["queue"], self.id)
         self._pool = Pool(options.concurrency, options.modules, {t: u for t, u in urls.items() if t != "redis"})
-        self._writer = _Writer(Store(urls["queue"], self.id), self._wake)
+        self._writer = _Writer(Store(urls["queue"], self.id), self._wake, options.batch)
         self._hints = Hints(urls.get("redis"))
         self._url = urls["queue"]
         self._claimer = Claimer(
@@ -248,9 +250,11 @@ class Worker:
 class _Writer:
     """Writes how attempts ended, in batches and on its own connection; keeps them while the database is away."""
 
-    def __init__(self, store: Store, wrote: Callable[[], None]) -> None:
+    def __init__(self, store: Store, wrote: Callable[[], None], most: int) -> None:
         self._store = store
         self._wrote = wrote
+        self._most = most
+        self._last = 0
         self._queue: deque[Outcome] = deque()
         self._some = threading.Condition()
         self._closing = False
@@ -273,7 +277,11 @@ class _Writer:
     def _batch(self) -> list[Outcome]:
         with self._some:
             self._some.wait_for(lambda: self._queue or self._closing)
-            return [self._queue.popleft() for _ in range(min(len(self._queue), 500))]
+            if self._last >= _MANY:
+                # Where many end, more are about to: one statement and one commit for all of them.
+                self._some.wait_for(lambda: len(self._queue) >= self._most or self._closing, timeout=_LINGER)
+            self._last = min(len(self._queue), self._most)
+            return [self._queue.popleft() for _ in range(self._last)]
 
     def _write(self, batch: list[Outcome]) -> None:
         good = [o for o in batch if o.failure is None]
