@@ -194,8 +194,8 @@ def dbt_server(dbt_folder: Path) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def dbt_program() -> Callable[[Sequence[str]], list[str]]:
-    """dbt as it is installed, for a test that wants it in place of the one that is loaded."""
-    return dbt.dbt_command
+    """dbt as a user's build runs it, for a test that wants it in place of the one that is loaded."""
+    return dbt.build_command
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def dbt_home(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """Folder for working files of dbt, with a dbt that is loaded and has parsed the project already."""
-    monkeypatch.setattr(dbt, "dbt_command", lambda arguments: [*dbt_server, *dbt_program(arguments)[1:]])
+    monkeypatch.setattr(dbt, "build_command", lambda arguments: [*dbt_server, *dbt.dbt_command(arguments)[1:]])
     return dbt_folder
 
 

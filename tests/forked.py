@@ -2,11 +2,11 @@
 
 A call is a process like any other: its own environment, its output to whoever called, killed when its caller is killed.
 What a forked dbt does not do again is to load its libraries and to parse the project while nothing in it changed,
-which is most of what a small build costs. Whatever has to parse (an edited copy of the project, `dbt parse`) runs the
-program as it is installed: the threads of dbt's parser do not outlive a fork, and a forked one waits for them for ever.
-The fixture `dbt_program` gives the installed program back for tests about it.
+which is most of what a small build costs. The server parses: the threads of dbt's parser do not outlive a fork, and a
+forked one waits for them for ever. What it cannot parse runs lib/dbt_program.py as a user's build does; the fixture
+`dbt_program` gives that back for tests about it.
 
-    python -I -S forked.py call SOCKET ARGUMENT...    what the tests run in the place of `dbt`
+    python -I -S forked.py call SOCKET ARGUMENT...    what the tests run in the place of lib/dbt_program.py
     python forked.py serve SOCKET                     until its standard input closes
 
 Here: the server, the call and who starts them. Not here: which folder dbt works in (the fixture `dbt_home`).
@@ -19,6 +19,10 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
 
 _DECIDING = ("HOST", "PORT", "USER", "DATABASE", "SCRATCH")
 """What of the environment stands in a parsed project."""
@@ -49,37 +53,39 @@ class _Calls:
     """Processes that run, by the connection of their caller."""
 
     def __init__(self) -> None:
-        self.manifests = {}
+        self.parsed = {}
         self.running = {}
 
     def start(self, caller: socket.socket) -> None:
         asked, streams = _received(caller)
-        manifest = self._manifest(asked)
+        parsed = self._parsed(asked)
         pid = os.fork()
         if pid == 0:
-            _run(asked, streams, manifest)
+            _run(asked, streams, parsed)
         for stream in streams:
             os.close(stream)
         self.running[caller] = (pid, os.pidfd_open(pid))
 
-    def _manifest(self, asked: dict) -> object:
-        """The parsed project for a build of it, parsed at the first; None where the call has to parse."""
+    def _parsed(self, asked: dict) -> tuple[object, bytes] | None:
+        """The manifest for a call, as dbt holds and as it writes it, parsed at the first; None if it does not parse."""
+        from pathlib import Path
+
         from penguin_pipelines.lib import dbt
 
         arguments, environment = asked["arguments"], asked["environment"]
-        if "build" not in arguments or _value(arguments, "--project-dir") != str(dbt.PROJECT):
-            return None
+        dbt.PROJECT = Path(_value(arguments, "--project-dir"))
         place = tuple(environment.get(f"PENGUIN_DBT_{name}") for name in _DECIDING)
-        key = (place, _value(arguments, "--target-path"), dbt.fingerprint())
-        if key not in self.manifests:
+        key = (place, _value(arguments, "--target-path"), dbt.PROJECT, dbt.fingerprint())
+        if key not in self.parsed:
             os.environ.clear()
             os.environ.update(environment)
             names = ("--target-path", "--log-path", "--project-dir", "--profiles-dir")
             where = [part for name in names for part in (name, _value(arguments, name))]
             done = _runner()(manifest=None).invoke(["--quiet", "--log-level-file", "none", "parse", *where])
-            self.manifests = dict([*self.manifests.items()][-2:])
-            self.manifests[key] = _compiled(done.result) if done.success else None
-        return self.manifests[key]
+            self.parsed = dict([*self.parsed.items()][-2:])
+            written = Path(_value(arguments, "--target-path")) / "manifest.json"
+            self.parsed[key] = (_compiled(done.result), written.read_bytes()) if done.success else None
+        return self.parsed[key]
 
     def ended(self, caller: socket.socket) -> None:
         """Tells the caller how its process ended."""
@@ -105,7 +111,7 @@ def _runner() -> type:
     return dbtRunner
 
 
-def _compiled(manifest: object) -> object:
+def _compiled(manifest: "Manifest") -> "Manifest":
     """The manifest, with its macros compiled so that no call does it again."""
     from dbt_common.clients.jinja import template_cache
 
@@ -133,24 +139,28 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL)
 
 
-def _run(asked: dict, streams: list[int], manifest: object) -> None:
+def _run(asked: dict, streams: list[int], parsed: tuple[object, bytes] | None) -> None:
     """dbt in the forked process; never returns."""
+    from pathlib import Path
+
+    from penguin_pipelines.lib import dbt_program
+
     code = 1
     try:
         _end_with_parent()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
         os.chdir(asked["folder"])
-        if manifest is None:
-            program = f"{sys.executable.rpartition('/')[0]}/dbt"
-            os.execve(program, [program, *asked["arguments"]], asked["environment"])
+        if parsed is None:
+            program = [sys.executable, "-P", "-m", dbt_program.__name__, *asked["arguments"]]
+            os.execve(sys.executable, program, asked["environment"])
         os.environ.clear()
         os.environ.update(asked["environment"])
-        done = _runner()(manifest=manifest).invoke(asked["arguments"])
-        if done.exception:
-            sys.stdout.write(f"{done.exception}\n")
-        code = 0 if done.success else 2 if done.exception else 1
-        sys.stdout.flush()
+        manifest, text = parsed
+        written = Path(_value(asked["arguments"], "--target-path")) / "manifest.json"
+        if not written.exists() or written.read_bytes() != text:
+            written.write_bytes(text)
+        code = dbt_program.run(asked["arguments"], manifest)
     finally:
         os._exit(code)
 
@@ -160,8 +170,9 @@ def serve(path: str) -> None:
     from pathlib import Path
     from select import select
 
+    from penguin_pipelines.lib import dbt_program  # noqa: F401  loads dbt
+
     _end_with_parent()
-    _runner()
     calls = _Calls()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(f"{path}.new")

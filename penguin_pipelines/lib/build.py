@@ -35,9 +35,8 @@ HOLDS_ROWS = (
     *(f"config.materialized:{kind}" for kind in ("incremental", "table", "materialized_view")),
     "resource_type:test",
 )
-# Results and errors on standard output. A log file would hold every query and cost a tenth of the build; what ran is in
-# the folder `run` of the target.
-_SAYING = ("--log-format", "json", "--log-level", "info", "--log-level-file", "none")
+# A log file would hold every query and cost a tenth of the build; what ran is in the folder `run` of the target.
+_SAYING = ("--log-level-file", "none")
 Report = Callable[[str], None]
 
 
@@ -334,7 +333,7 @@ def run_dbt(arguments: Sequence[str], environment: Mapping[str, str], target: Pa
     folders = ["--target-path", str(target), "--log-path", str(target)]
     said: list[str] = []
     with subprocess.Popen(
-        dbt.dbt_command([*_SAYING, *arguments, *folders]),
+        dbt.build_command([*_SAYING, *arguments, *folders]),
         env=dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -362,7 +361,7 @@ def _listen(line: str, said: list[str], report: Report) -> None:
         said.append(line.strip())
         return
     info, data = entry.get("info", {}), entry.get("data", {})
-    if info.get("name") in ("LogModelResult", "LogTestResult", "LogSeedResult"):
+    if "index" in data:
         node = data.get("node_info", {})
         report(
             f"{data.get('index')} of {data.get('total') or data.get('num_models')} {data.get('status', '').lower()} "

@@ -66,6 +66,11 @@ def dbt_command(args: Sequence[str]) -> list[str]:
     return [str(program), "--no-use-colors", *args, *folders]
 
 
+def build_command(args: Sequence[str]) -> list[str]:
+    """The same for builds, which run dbt in our way (lib/dbt_program.py)."""
+    return [sys.executable, "-P", "-m", "penguin_pipelines.lib.dbt_program", *dbt_command(args)[1:]]
+
+
 def variables() -> dict[str, Any]:
     """The variables of the project, which rules outside dbt read as well."""
     return _variables((PROJECT / "dbt_project.yml").read_text())

@@ -35,6 +35,10 @@ begin
 end
 $$;
 
+-- name: discard_temporary
+-- The temporary table of a model that is built; its session goes on to the next.
+discard temp;
+
 -- name: is_built
 -- Whether any build has finished its message table.
 select to_regclass('intermediate.int_messages') is not null;

@@ -165,6 +165,7 @@ QUEUE_NOTE = (
     "insert into ops.touched_slices (kind, cause, event_hour) select distinct 'hour', 'queue.job_logs', "
     "date_trunc('hour', started, 'UTC') from raw_queue.job_logs where id in (7, 9, 20, 21, 22, 23, 24, 60)"
 )
+SESSIONS = "select sessions from pg_stat_database where datname = current_database()"
 ADDRESS_DAYS = """
 select activity_date, smtp_ip_address_id, sum(sent), sum(ip_cost), min(reputation_score)
 from marts.infrastructure_analytics group by 1, 2
@@ -264,7 +265,10 @@ def test_what_changed_ends_where_a_rebuild_ends(built: Warehouse, first_build: B
         )
         for change in (*IP_CHANGES, QUEUE_NOTE, *QUEUE_CHANGES, QUEUE_NOTE):
             connection.execute(change)  # type: ignore[call-overload]
-    assert warehouse.build().started_dbt
+    ((opened,),) = warehouse.rows(SESSIONS)
+    again = warehouse.build()
+    assert again.started_dbt
+    assert warehouse.rows(SESSIONS)[0][0] - opened < again.models / 2, "A model must not cost a connection of its own."
     after = warehouse.facts()
     assert all(after[name] != before[name] for name in FACTS)
     assert warehouse.build(full_refresh=True).claimed == 1

@@ -1,4 +1,4 @@
-"""The short form of the portions: three late, random portions end where one build of everything ends.
+"""The short form of the portions: late, random portions end where one build of everything ends.
 
 The long form, twenty portions and the mutants, is `make portions` (tests/portions.py).
 """
@@ -14,11 +14,11 @@ from servers import Server
 def test_late_portions_out_of_order_end_where_one_full_build_ends(
     postgres: Server, database_label: str, dbt_home: Path
 ) -> None:
-    portions = Portions(postgres, Size(portions=3, messages=700, tenants=2), dbt_home, label=database_label)
+    portions = Portions(postgres, Size(portions=2, messages=700, tenants=2), dbt_home, label=database_label)
     try:
-        portions.run(last=2)
+        portions.run(last=1)
         portions.build_whole()
-        portions.feed(3)
+        portions.feed(2)
         portions.assert_sources_agree()
         with drops_a_slice() as give_back:
             portions.build(AS_OF)

@@ -75,7 +75,7 @@ def test_readers_miss_nothing_while_dbt_works_and_dies(
             assert len(filled(long)) > 30
             death = DbtKilled("sequence_step_analytics")
             with monkeypatch.context() as installed, pytest.raises(BuildFailed, match="SIGKILL"):
-                installed.setattr(dbt, "dbt_command", dbt_program)
+                installed.setattr(dbt, "build_command", dbt_program)
                 warehouse.build(report=death)
             assert death.killed
             with warehouse.connect("pm_etl") as connection:

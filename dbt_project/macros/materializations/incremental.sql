@@ -41,3 +41,18 @@
     {%- for column in columns if types.get(column.name) != column.data_type %}{% do odd.append(column.name) %}{% endfor -%}
     {{ return(not odd) }}
 {%- endmacro %}
+
+{# What dbt remembers of a schema, without partitions: nothing asks for one by name, and every look goes through all of them. #}
+{% macro postgres__list_relations_without_caching(schema_relation) -%}
+    {% call statement('list_relations_without_caching', fetch_result=True) %}
+        select
+            '{{ schema_relation.database }}' as database,
+            c.relname as name,
+            n.nspname as schema,
+            case c.relkind when 'v' then 'view' when 'm' then 'materialized_view' else 'table' end as type
+        from pg_class as c
+        inner join pg_namespace as n on c.relnamespace = n.oid
+        where n.nspname = lower('{{ schema_relation.schema }}') and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
+    {% endcall %}
+    {{ return(load_result('list_relations_without_caching').table) }}
+{%- endmacro %}
