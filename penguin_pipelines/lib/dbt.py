@@ -158,9 +158,24 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
+def forget_stale_parse(target: Path) -> None:
+    """Has dbt parse everything anew in that folder when a file of descriptions changed. Of a model whose query changed
+    too its partial parse keeps the old columns, and the contract of a view then fails until somebody removes it."""
+    digest = hashlib.sha256()
+    for path in sorted((PROJECT / "models").rglob("*.yml")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    stamp = target / "descriptions.sha256"
+    if not stamp.exists() or stamp.read_text() != digest.hexdigest():
+        (target / "partial_parse.msgpack").unlink(missing_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(digest.hexdigest())
+
+
 def parse(target: Path, environment: Mapping[str, str] | None = None) -> None:
     """Writes the manifest of the project as it is now into a folder; raises BuildFailed with dbt's words. Relations
     bear the name of the database that the environment gives."""
+    forget_stale_parse(target)
     logs = ["--log-path", str(target)]
     try:
         done = subprocess.run(
