@@ -268,8 +268,8 @@ def meanings(table: Table) -> dict[str, str]:
 
 
 def _source_table(table: Table) -> dict[str, Any]:
-    # Freshness asks the bookmarks of the source, for all its tables are read in one snapshot: one in which nothing happens
-    # keeps its bookmark and is not stale, and max(_loaded) would read all of it.
+    # Freshness asks the bookmarks of the source, for all its tables are read in one snapshot: one in which nothing
+    # happens keeps its bookmark and is not stale, and max(_loaded) would read all of it.
     asked = f"select max(source_read) from ops.bookmarks where source = '{table.source}'"
     described = meanings(table)
     columns = [
