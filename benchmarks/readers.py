@@ -7,7 +7,7 @@ as an error; here nothing is an error but what is missing or empty.
     python -m benchmarks.readers --messages 200000 --rounds 5
 
 Ends with 1 when anything was missing, refused, empty or waited for longer than half a second; interrupted, it tells
-what it has seen so far. What waits for a processor that others use is not the warehouse's fault: leave the machine alone.
+what it has seen so far. What waits for a processor that others use says nothing: leave the machine alone meanwhile.
 """
 
 from __future__ import annotations

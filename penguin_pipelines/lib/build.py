@@ -108,6 +108,7 @@ def claimed(
         if due and not part:
             with connection.transaction():
                 connection.execute(blocks("build")["consume"], {"build": build})
+                connection.execute(blocks("build")["forget_touched"])
                 _remember_project(connection, clock, target)
 
 

@@ -267,6 +267,14 @@ def test_what_changed_ends_where_a_rebuild_ends(built: Warehouse, first_build: B
         )
         for change in (*IP_CHANGES, QUEUE_NOTE, *QUEUE_CHANGES, QUEUE_NOTE):
             connection.execute(change)  # type: ignore[call-overload]
+    # A build that dies halfway has written where a message is now; where it was before must not be lost with it.
+    for change in ("revoke insert, delete on {} from pm_etl", "grant insert, delete on {} to pm_etl"):
+        for role, table in (("pm_etl", "intermediate.int_ip_days"), ("pm_owner", "marts.campaign_engagement_hourly")):
+            with warehouse.connect(role) as connection:
+                connection.execute(change.format(table))  # type: ignore[call-overload]
+        if change.startswith("revoke"):
+            with pytest.raises(BuildFailed, match="permission denied"):
+                warehouse.build()
     assert warehouse.build().started_dbt
     after = warehouse.facts()
     assert all(after[name] != before[name] for name in FACTS)
