@@ -5,6 +5,9 @@ The suite runs the same readers for a few seconds (tests/integration/test_reader
 as an error; here nothing is an error but what is missing or empty.
 
     python -m benchmarks.readers --messages 200000 --rounds 5
+
+Ends with 1 when anything was missing, refused, empty or waited for longer than half a second; interrupted, it tells
+what it has seen so far. What waits for a processor that others use says nothing: leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -30,6 +34,8 @@ from penguin_pipelines.migrations import runner
 from penguin_pipelines.settings import TIERS, Settings
 from penguin_pipelines.synthetic import Options, generate
 
+LONGEST = 0.5
+"""Seconds that no reader may wait."""
 RELATIONS = """
 select n.nspname, c.relname
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
@@ -126,8 +132,8 @@ def children() -> list[int]:
     return found
 
 
-def main() -> None:
-    """Builds under readers and prints what they saw."""
+def main() -> int:
+    """Builds under readers and prints what they saw; gives the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=5)
@@ -138,7 +144,8 @@ def main() -> None:
         urls = dict(services.up(settings, print).urls)
         try:
             _prepare(urls, options.messages, Path(home))
-            _rounds(urls, options, Path(home))
+            print(f"{options.messages:,} messages are built; reading begins", flush=True)
+            return _rounds(urls, options, Path(home))
         finally:
             services.down(settings, print)
 
@@ -156,29 +163,42 @@ def _load(urls: dict[str, str]) -> None:
         pass
 
 
-def _rounds(urls: dict[str, str], options: argparse.Namespace, home: Path) -> None:
+def _rounds(urls: dict[str, str], options: argparse.Namespace, home: Path) -> int:
     with psycopg.connect(urls["olap"]) as connection:
         row = connection.execute("select tenant_id::text from marts.campaign_analytics limit 1").fetchone()
         assert row is not None
-    with reading(urls["olap"], row[0], readers=options.readers) as seen:
-        for number in range(options.rounds):
-            generate(urls, Options(messages=options.messages // 100, days=1, seed=number + 2, append=True))
-            _load(urls)
-            for word in ("int_messages", "mailbox_analytics", "campaign_performance_summary"):
-                try:
-                    build.run(urls["olap"], home=home, report=DbtKilled(word))
-                except BuildFailed as error:
-                    print(f"round {number + 1}, dbt killed: {error}")
-            build.run(urls["olap"], home=home)
-            result = build.run(urls["olap"], home=home, full_refresh=True)
-            print(f"round {number + 1}: rebuilt in {result.seconds:.1f} s")
+    seen = Seen()
+    try:
+        with reading(urls["olap"], row[0], readers=options.readers) as seen:
+            for number in range(1, options.rounds + 1):
+                _round(number, urls, options.messages, home)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    return _tell(seen)
+
+
+def _round(number: int, urls: dict[str, str], messages: int, home: Path) -> None:
+    generate(urls, Options(messages=messages // 100, days=1, seed=number + 1, append=True))
+    _load(urls)
+    for word in ("int_messages", "mailbox_analytics", "campaign_performance_summary"):
+        try:
+            build.run(urls["olap"], home=home, report=DbtKilled(word))
+        except BuildFailed as error:
+            print(f"round {number}, dbt killed at {word}: {error}", flush=True)
+    build.run(urls["olap"], home=home)
+    result = build.run(urls["olap"], home=home, full_refresh=True)
+    print(f"round {number}: rebuilt in {result.seconds:.1f} s", flush=True)
+
+
+def _tell(seen: Seen) -> int:
     print(f"{sum(seen.reads.values()):,} reads of {len(seen.reads)} marts and views")
     print(f"missing or refused: {len(seen.errors)}; empty: {sum(seen.empty.values())}")
     for line in seen.errors[:10]:
         print(f"  {line}")
     for relation, seconds in sorted(seen.longest.items(), key=lambda item: -item[1])[:10]:
         print(f"  {relation:<50} longest answer {seconds * 1000:8.1f} ms")
+    return 1 if seen.errors or seen.empty or max(seen.longest.values(), default=0) > LONGEST else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -404,8 +404,16 @@ def sql(
 
 @app.command()
 def explain(
-    fact: Annotated[str, typer.Argument(help="Fact table, for example campaign_analytics.")],
-    key: Annotated[str, typer.Option(help="The row: tenant_id=...,campaign_id=...,activity_date=...")],
+    fact: Annotated[
+        str | None, typer.Argument(help="Fact table, for example campaign_analytics; without it all are listed.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="The row: tenant_id=...,campaign_id=...,activity_date=...; without it the rows written last are "
+            "listed, each with its key."
+        ),
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="Moment to compare with, for example 2026-03-01T08:00; a day ago by default.")
     ] = None,
@@ -415,7 +423,18 @@ def explain(
     """Why a figure is what it is: the events and corrections behind one fact row since a moment."""
     from penguin_pipelines.lib import explain as explains
 
+    if fact is None:
+        rows = [(name, ",".join(f"{column}=..." for column in columns)) for name, columns in explains.facts().items()]
+        print_json(dict(rows)) if as_json else print_table(["fact", "key"], rows)
+        return
     _, endpoints = _ready()
+    if key is None:
+        found_keys = explains.latest(endpoints.urls["olap"], fact)
+        if as_json:
+            print_json([{"updated": updated, "key": named} for updated, named in found_keys])
+        else:
+            print_table(["written", "key"], found_keys, f"{fact}: the rows written last; explain one with --key")
+        return
     named = explains.parse_key(fact, key)
     found = explains.explain(endpoints.urls["olap"], fact, named, since=_moment(since), limit=limit)
     if as_json:

@@ -33,11 +33,11 @@
     (date_trunc('month', {{ as_of_date() }}) - interval '{{ var("fact_months") }} months')::date
 {%- endmacro %}
 
-{# Moment as of which the figures hold: the oldest read of the sources, all of them unless some are named. The clock of views
-   over time, so that none of them reads the real one. #}
-{% macro data_as_of(sources=none) -%}
+{# Moment as of which the figures hold: the older read of the sources that they come from, those of mail unless others are
+   named. The clock of views over time, so that none of them reads the real one. #}
+{% macro data_as_of(sources=['oltp', 'content']) -%}
     (
         select min(fresh.data_as_of) from {{ ref('data_freshness') }} as fresh
-        {%- if sources %} where fresh.source in ('{{ sources | join("', '") }}'){% endif %}
+        where fresh.source in ('{{ sources | join("', '") }}')
     )
 {%- endmacro %}

@@ -107,6 +107,7 @@ def claimed(
         if due and not part:
             with connection.transaction():
                 connection.execute(blocks("build")["consume"], {"build": build})
+                connection.execute(blocks("build")["forget_touched"])
                 _remember_project(connection, clock, target)
 
 
@@ -328,6 +329,7 @@ def _dbt_build(claim: Claim, select: str | None, unit_tests: bool, report: Repor
 
 def run_dbt(arguments: Sequence[str], environment: Mapping[str, str], target: Path, report: Report) -> None:
     """Runs one dbt command with its files in `target`; raises BuildFailed with what failed and why."""
+    dbt.forget_stale_parse(target)
     results = target / "run_results.json"
     results.unlink(missing_ok=True)
     folders = ["--target-path", str(target), "--log-path", str(target)]

@@ -163,9 +163,24 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
+def forget_stale_parse(target: Path) -> None:
+    """Has dbt parse everything anew in that folder when a file of descriptions changed. Of a model whose query changed
+    too its partial parse keeps the old columns, and the contract of a view then fails until somebody removes it."""
+    digest = hashlib.sha256()
+    for path in sorted((PROJECT / "models").rglob("*.yml")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    stamp = target / "descriptions.sha256"
+    if not stamp.exists() or stamp.read_text() != digest.hexdigest():
+        (target / "partial_parse.msgpack").unlink(missing_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(digest.hexdigest())
+
+
 def parse(target: Path, environment: Mapping[str, str] | None = None) -> None:
     """Writes the manifest of the project as it is now into a folder; raises BuildFailed with dbt's words. Relations
     bear the name of the database that the environment gives."""
+    forget_stale_parse(target)
     logs = ["--log-path", str(target)]
     try:
         done = subprocess.run(
@@ -258,10 +273,9 @@ def meanings(table: Table) -> dict[str, str]:
 
 
 def _source_table(table: Table) -> dict[str, Any]:
-    # Freshness asks the bookmark: a table in which nothing happens is not stale, and max(_loaded) would read all of it.
-    asked = (
-        f"select max(source_read) from ops.bookmarks where source = '{table.source}' and table_name = '{table.name}'"
-    )
+    # Freshness asks the bookmarks of the source, for all its tables are read in one snapshot: one in which nothing
+    # happens keeps its bookmark and is not stale, and max(_loaded) would read all of it.
+    asked = f"select max(source_read) from ops.bookmarks where source = '{table.source}'"
     described = meanings(table)
     columns = [
         {"name": column.name, "description": described[column.name], "data_type": column.type}

@@ -78,6 +78,23 @@ def parse_key(fact: str, text: str) -> dict[str, str | None]:
     return {**given, "tenant_id": None if nobody else given["tenant_id"]}
 
 
+def latest(url: str, fact: str, limit: int = 10) -> list[tuple[datetime, str]]:
+    """Rows of a fact that can be asked about, those written last: when, and the key as `parse_key` reads it."""
+    if fact not in facts():
+        raise UnknownName.of("fact", fact, facts())
+    query = compose("explain", "latest", fact=sql.Identifier("marts", fact))
+    with db.connect(url, "olap", role="pm_etl", autocommit=True) as connection:
+        try:
+            rows = connection.execute(query, {"limit": limit}).fetchall()
+        except psycopg.errors.UndefinedTable as e:
+            raise PenguinError(f"Nothing has been built yet ({e.diag.message_primary}); run: penguin run") from None
+    found: dict[str, datetime] = {}
+    for updated, row in rows:
+        named = ",".join(f"{column}={_NOBODY if row[column] is None else row[column]}" for column in facts()[fact])
+        found.setdefault(named, updated)
+    return [(updated, named) for named, updated in found.items()]
+
+
 def explain(
     url: str,
     fact: str,

@@ -159,6 +159,20 @@ update ops.touched_slices set build_id = %(build)s where build_id is distinct fr
 -- Exactly what was claimed; slices that came meanwhile wait for the next build.
 delete from ops.touched_slices where build_id = %(build)s;
 
+-- name: forget_touched
+-- What a build that ended well had to recompute; what one that died had stays there for the next.
+do $$
+declare
+  name text;
+begin
+  foreach name in array array['intermediate.int_touched_messages', 'intermediate.int_touched_hours'] loop
+    if to_regclass(name) is not null then
+      execute 'truncate ' || name;
+    end if;
+  end loop;
+end
+$$;
+
 -- name: make_state
 -- Which version of the project was built last, by which rules and clock, and each of its models; dbt's own role owns it.
 create table if not exists intermediate.built_project (fingerprint text not null, rules text, as_of timestamptz, built timestamptz not null);

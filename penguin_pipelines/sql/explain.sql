@@ -95,6 +95,10 @@ and a.started >= %(event_hour)s::timestamptz and a.started < %(event_hour)s::tim
 -- The rows of the fact as they are now.
 select to_jsonb(f) from {fact} as f where {key} order by 1
 
+-- name: latest
+-- The rows of a fact that were written last.
+select f.updated, to_jsonb(f) as row from {fact} as f order by f.updated desc, f.id desc limit %(limit)s
+
 -- name: begin
 -- One snapshot for all questions.
 set transaction isolation level repeatable read read only

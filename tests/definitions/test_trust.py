@@ -30,6 +30,16 @@ def test_every_mart_says_whether_it_is_final_or_as_of_when_it_holds(manifest: di
     assert silent == [], "Give them is_final or data_as_of, or compute them from a source."
 
 
+def test_every_view_of_the_marts_says_both_in_its_rows(manifest: dict[str, Any]) -> None:
+    """Those about freshness itself hold nothing else, and late events of the queue change no day."""
+    views = [m for m in _marts(manifest) if "view" in m["config"]["materialized"] and m["fqn"][2] != "operations"]
+    assert len(views) > 25
+    assert [m["name"] for m in views if "data_as_of" not in m["columns"]] == []
+    lasting = {"mrr_periods"}
+    silent = {m["name"] for m in views if m["fqn"][2] != "queue" and "is_final" not in m["columns"]}
+    assert silent == lasting, "A price from when to when is no day; everything else says whether it is final."
+
+
 def test_every_daily_fact_says_whether_its_day_is_final(manifest: dict[str, Any]) -> None:
     daily = [m for m in _marts(manifest) if "activity_date" in (m["config"].get("unique_key") or [])]
     assert len(daily) >= 3

@@ -111,6 +111,9 @@ def _assert_explained(olap_url: str, since: datetime, known: Mapping[str, Any], 
                 found = tuple(told.counters[name]["before"] for name in recount.COUNTERS)
                 assert found == before.get(values, (0,) * len(found)), (fact, key)
     assert exact > 10
+    for fact in explain.facts():
+        for _, named in explain.latest(olap_url, fact, limit=2):
+            assert explain.explain(olap_url, fact, explain.parse_key(fact, named), as_of=as_of).rows, (fact, named)
 
 
 def _assert_revenue_agrees(tiers: Mapping[str, str]) -> None:

@@ -91,6 +91,9 @@ select n, tenant_id, storage_key, 'o' || n, sent + interval '1 hour', 'Thunderbi
 insert into raw_content.email_bounces (id, tenant_id, storage_key, event_key, bounced, bounce_type)
 select gen_random_uuid(), tenant_id, storage_key, 'b' || n, sent + interval '1 minute', 'hard' from
   (select *, substr(storage_key, 2)::int n from raw_content.email_messages) m where n %% 17 = 0;
+insert into raw_content.email_replies (id, tenant_id, storage_key, replied, is_auto_reply)
+select gen_random_uuid(), tenant_id, storage_key, sent + interval '1 minute', true from raw_content.email_messages where
+  substr(storage_key, 2)::int %% 23 = 1;
 insert into raw_oltp.vps_instances (id, status, approximate_cost, created) select pg_temp.u('v' || s),
   'active', 10.01 * s, %(now)s - interval '50 days' from generate_series(1, 2) s;
 insert into raw_oltp.smtp_ip_addresses (id, vps_instance_id, ip_address, status, reputation_state,
@@ -265,6 +268,14 @@ def test_what_changed_ends_where_a_rebuild_ends(built: Warehouse, first_build: B
         )
         for change in (*IP_CHANGES, QUEUE_NOTE, *QUEUE_CHANGES, QUEUE_NOTE):
             connection.execute(change)  # type: ignore[call-overload]
+    # A build that dies halfway has written where a message is now; where it was before must not be lost with it.
+    for change in ("revoke insert, delete on {} from pm_etl", "grant insert, delete on {} to pm_etl"):
+        for role, table in (("pm_etl", "intermediate.int_ip_days"), ("pm_owner", "marts.campaign_engagement_hourly")):
+            with warehouse.connect(role) as connection:
+                connection.execute(change.format(table))  # type: ignore[call-overload]
+        if change.startswith("revoke"):
+            with pytest.raises(BuildFailed, match="permission denied"):
+                warehouse.build()
     ((opened,),) = warehouse.rows(SESSIONS)
     again = warehouse.build()
     assert again.started_dbt
@@ -349,10 +360,20 @@ def test_a_tenant_sees_its_own_rows_only_and_an_edited_query_takes_effect(
     assert warehouse.rows("select count(*) from marts.campaign_performance_summary", "pm_analyst") == [(2,)]
 
     model = project / "models" / "marts" / "campaigns" / "campaign_performance_summary.sql"
-    model.write_text(model.read_text().replace("    totals.updated\n", "    totals.updated,\n    7 as seven\n"))
+    model.write_text(model.read_text().replace("    totals.updated,\n", "    totals.updated,\n    7 as seven,\n"))
     below = project / "models" / "marts" / "campaigns" / "campaign_performance.sql"
     below.write_text(
         below.read_text().replace("    f.activity_date,\n", "    f.activity_date::text as activity_date,\n")
+    )
+    # Its columns are a contract: readers keep the view that they know until the contract says otherwise too.
+    with pytest.raises(BuildFailed, match=r"campaign_performance.*contract"):
+        warehouse.build(select="campaign_performance")
+    day = "select pg_typeof(activity_date)::text from marts.campaign_performance limit 1"
+    assert warehouse.rows(day, "pm_analyst") == [("date",)]
+    contract = project / "models" / "marts" / "campaigns" / "_campaigns__models.yml"
+    before, view = contract.read_text().split("  - name: campaign_performance\n")
+    contract.write_text(
+        before + "  - name: campaign_performance\n" + view.replace("data_type: date", "data_type: text", 1)
     )
     assert warehouse.build(select="campaign_performance_summary campaign_performance").claimed == 0
     assert warehouse.rows("select distinct seven from marts.campaign_performance_summary", "pm_analyst") == [(7,)]

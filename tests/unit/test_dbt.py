@@ -129,3 +129,43 @@ def test_progress_is_told() -> None:
     build._listen("Traceback", said, told.append)
     assert told == ["3 of 9 ok model dim_tenants"]
     assert said == ["no such file", "Traceback"]
+
+
+def test_what_was_parsed_is_forgotten_with_the_descriptions_and_with_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else dbt keeps the old columns of a model whose query changed with them, and its contract fails for good."""
+    project, target = tmp_path / "project", tmp_path / "target"
+    descriptions, query = project / "models" / "_a__models.yml", project / "models" / "a.sql"
+    descriptions.parent.mkdir(parents=True)
+    target.mkdir()
+    monkeypatch.setattr(dbt, "PROJECT", project)
+    parsed = target / "partial_parse.msgpack"
+
+    def is_forgotten() -> bool:
+        parsed.touch()
+        dbt.forget_stale_parse(target)
+        return not parsed.exists()
+
+    descriptions.write_text("data_type: date")
+    query.write_text("select 1")
+    assert is_forgotten() and not is_forgotten()
+    query.write_text("select 2")
+    assert not is_forgotten()
+    descriptions.write_text("data_type: text")
+    assert is_forgotten() and not is_forgotten()
+
+
+def test_every_view_for_readers_has_a_contract() -> None:
+    manifest = json.loads(dbt.ensure_manifest().read_text())
+    views = [
+        node
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model"
+        and node["config"]["materialized"] == "view"
+        and node["fqn"][1] in ("marts", "tenant")
+    ]
+    assert len(views) > 50
+    for view in views:
+        assert view["config"]["contract"]["enforced"], view["name"]
+        assert all(column["data_type"] for column in view["columns"].values()), view["name"]

@@ -6,6 +6,7 @@
     {%- set target_relation = this.incorporate(type='view') -%}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {%- if config.get('contract').enforced %}{{ get_assert_columns_equivalent(sql) }}{% endif %}
     {% call statement('main') -%}
         {{ remake_sql(
             target_relation,

@@ -120,7 +120,7 @@ select
     {{ rate('failed', 'attempts') }} as attempt_failure_rate,
     {{ rate('dead_lettered', 'completed + dead_lettered') }} as failure_rate,
     {{ rate('ended_after_retry', 'completed + dead_lettered') }} as retry_rate,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of(['queue']) }} as data_as_of
 from totals
 inner join percentiles using ({{ names }})
 {%- endmacro %}

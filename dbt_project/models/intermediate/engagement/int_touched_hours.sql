@@ -7,6 +7,7 @@
 
 {%- set messages = earlier('intermediate', 'int_messages') %}
 {%- set events = earlier('intermediate', 'int_engagement_events') %}
+{%- set unfinished = earlier('intermediate', 'int_touched_hours') %}
 
 -- Hours in which the messages to recompute had events until now, read before the events are computed anew: an event that
 -- moves to another hour, campaign or class must not stay behind in its old one.
@@ -29,5 +30,10 @@ where m.campaign_id is not null and m.replied_time is not null
 {%- else %}
 select tenant_id, campaign_id, null::timestamptz as event_hour
 from {{ ref('int_touched_messages') }}
-limit 0
+where false
+{%- endif %}
+{%- if unfinished is not none %}
+-- Of a build that died, as in int_touched_messages.
+union
+select tenant_id, campaign_id, event_hour from {{ unfinished }}
 {%- endif %}

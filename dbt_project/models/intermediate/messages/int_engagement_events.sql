@@ -117,15 +117,22 @@ classified as (
     select
         bursts.*,
         case
-            when bursts.is_bot then 'machine'
-            when agents.is_scanner then 'machine'
-            when agents.is_proxy and bursts.occurred <= bursts.arrived + interval '{{ var("proxy_seconds") }} seconds' then 'machine'
-            when bursts.is_burst then 'machine'
-            when agents.is_proxy then 'unknown'
-            else 'human'
-        end as class
+            when bursts.is_bot then 'source'
+            when agents.is_scanner then 'scanner'
+            when agents.is_proxy and bursts.occurred <= bursts.arrived + interval '{{ var("proxy_seconds") }} seconds' then 'prefetch'
+            when bursts.is_burst then 'burst'
+            when agents.is_proxy then 'proxy'
+            else 'none'
+        end as rule
     from bursts
     left join agents on bursts.user_agent = agents.user_agent
+
+),
+
+classed as (
+
+    select *, case rule when 'none' then 'human' when 'proxy' then 'unknown' else 'machine' end as class
+    from classified
 
 )
 
@@ -138,6 +145,7 @@ select
     mailbox_id,
     occurred,
     class,
+    rule,
     {{ var('engagement_rule_version') }}::smallint as rule_version,
     class <> 'machine' and coalesce(
         occurred - lag(occurred) over (
@@ -147,4 +155,4 @@ select
     ) as is_counted,
     device_type,
     mail_client
-from classified
+from classed

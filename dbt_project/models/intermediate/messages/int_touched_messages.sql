@@ -6,6 +6,7 @@
 ) }}
 
 {%- set messages = earlier('intermediate', 'int_messages') %}
+{%- set unfinished = earlier('intermediate', 'int_touched_messages') %}
 
 -- Every message that a slice names, with the keys it had, has in int_messages and will have: whatever moved is
 -- recomputed on both sides. A change of a mailbox or domain names its messages only when it moves them.
@@ -123,3 +124,8 @@ select * from held
 {%- endif %}
 union
 select tenant_id, storage_key, null::date, null::uuid, null::uuid, null::uuid, null::uuid, null::uuid from touched
+{%- if unfinished is not none %}
+-- Of a build that died: it may have written what a message is now, and where it was before is known here alone.
+union
+select tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id, smtp_ip_address_id from {{ unfinished }}
+{%- endif %}

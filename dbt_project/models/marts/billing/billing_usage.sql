@@ -1,6 +1,5 @@
 {{ config(materialized='view', grants={'select': ['pm_analyst', 'pm_staff']}) }}
 
--- `now()` is right here: the projection of an open window changes by the minute and is not stored.
 with usage as (
 
     select
@@ -50,7 +49,7 @@ select
     highest_percent,
     {{ alert_level('highest_percent') }} as alert_level,
     -- Earlier than its third day the projection says more about the day than about the month.
-    {{ projected('emails_used', 'period_start', 'period_end', 'now()') }} as projected_emails,
+    {{ projected('emails_used', 'period_start', 'period_end', data_as_of()) }} as projected_emails,
     overage_mode,
     coalesce(case when overage_mode = 'auto_add' then {{ overage_price('emails_over') }} end, 0)::bigint as overage_cents,
     coalesce(case when overage_mode = 'approve' then {{ overage_price('emails_over') }} end, 0)::bigint as overage_awaiting_cents,
@@ -61,5 +60,6 @@ select
             and i.activity_date >= {{ utc_date('levels.period_start') }} and i.activity_date < {{ utc_date('levels.period_end') }}
     ) as cost_per_email,
     mrr_cents,
-    is_final
+    is_final,
+    {{ data_as_of() }} as data_as_of
 from levels

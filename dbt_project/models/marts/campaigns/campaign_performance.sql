@@ -12,7 +12,10 @@ select
     f.active_leads,
     f.completed_leads,
     f.is_final,
-    {{ rates() }}
+    {{ rates() }},
+    {{ rate('f.soft_bounced', 'f.sent') }} as soft_bounce_rate,
+    {{ rate('f.completed_leads', 'f.leads_total') }} as completion_rate,
+    {{ data_as_of() }} as data_as_of
 from {{ ref('campaign_analytics') }} as f
 left join {{ ref('dim_campaigns') }} as campaigns
     on f.tenant_id = campaigns.tenant_id and f.campaign_id = campaigns.campaign_id

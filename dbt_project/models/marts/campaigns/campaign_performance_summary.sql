@@ -15,7 +15,9 @@ with totals as (
         min(activity_date) as first_activity,
         max(activity_date) as last_activity,
         {{ message_counters() }},
+        (array_agg(leads_total order by activity_date desc))[1] as leads_total,
         (array_agg(completed_leads order by activity_date desc))[1] as completed_leads,
+        bool_and(is_final) as is_final,
         max(updated) as updated
     from {{ ref('campaign_analytics') }}
     group by tenant_id, campaign_id
@@ -35,7 +37,12 @@ select
     totals.completed_leads,
     round(extract(epoch from campaigns.completed - campaigns.started) / 3600, 2) as campaign_duration_hours,
     {{ rates() }},
-    totals.updated
+    totals.updated,
+    {{ rate('totals.soft_bounced', 'totals.sent') }} as soft_bounce_rate,
+    totals.leads_total,
+    {{ rate('totals.completed_leads', 'totals.leads_total') }} as completion_rate,
+    totals.is_final,
+    {{ data_as_of() }} as data_as_of
 from totals
 left join {{ ref('dim_campaigns') }} as campaigns
     on totals.tenant_id = campaigns.tenant_id and totals.campaign_id = campaigns.campaign_id

@@ -21,7 +21,8 @@ mailed as not materialized (
         max(m.opened_tracked) as opened,
         max(m.clicked_tracked) as clicked,
         max(m.replied) as replied,
-        sum(m.opens_total) as opens_total
+        sum(m.opens_total) as opens_total,
+        max(m.activity_date) as last_day
     from {{ ref('int_messages') }} as m
     inner join steps on m.tenant_id = steps.tenant_id and m.campaign_id = steps.campaign_id and m.step_id = steps.step_id
     where m.campaign_id is not null and m.lead_id is not null and not m.is_warmup
@@ -38,7 +39,8 @@ by_step as (
         sum(opened)::integer as leads_opened,
         sum(clicked)::integer as leads_clicked,
         sum(replied)::integer as leads_replied,
-        sum(opens_total)::integer as opens_total
+        sum(opens_total)::integer as opens_total,
+        max(last_day) as last_day
     from mailed
     group by tenant_id, campaign_id, position
 
@@ -103,6 +105,7 @@ funnel as (
         coalesce(b.leads_clicked, 0) as leads_clicked,
         coalesce(b.leads_replied, 0) as leads_replied,
         coalesce(b.opens_total, 0) as opens_total,
+        max(b.last_day) over (partition by counted.tenant_id, counted.campaign_id) as last_day,
         lag(coalesce(b.leads_sent, 0)) over (
             partition by counted.tenant_id, counted.campaign_id order by counted.position
         ) as leads_sent_before
@@ -133,5 +136,6 @@ select
     {{ rate('leads_clicked', 'leads_delivered') }} as clicked_per_delivered_lead,
     {{ rate('leads_replied', 'leads_delivered') }} as replied_per_delivered_lead,
     {{ ratio('opens_total', 'leads_opened') }} as opens_per_opening_lead,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of() }} as data_as_of,
+    leads_not_yet_due = 0 and coalesce({{ is_final_as_of('last_day', data_as_of()) }}, false) as is_final
 from funnel

@@ -7,7 +7,8 @@ with totals as (
         tenant_id,
         campaign_id,
         step_id,
-        {{ message_counters() }}
+        {{ message_counters() }},
+        bool_and(is_final) as is_final
     from {{ ref('sequence_step_analytics') }}
     where step_id <> {{ nobody() }}
     group by tenant_id, campaign_id, step_id
@@ -41,5 +42,8 @@ select
     {{ rate('sent', 'sent_of_first') }} as retention_from_first,
     {{ rate('greatest(sent_before - sent, 0)', 'sent_before') }} as dropoff_from_previous,
     {{ rate('sent', 'delivered_before') }} as conversion_from_previous,
-    {{ rates() }}
+    {{ rates() }},
+    {{ rate('soft_bounced', 'sent') }} as soft_bounce_rate,
+    is_final,
+    {{ data_as_of() }} as data_as_of
 from ordered

@@ -14,6 +14,7 @@ with measured as (
             b.campaign_id as campaign_b,
             b.campaign_name as campaign_name_b,
             least(a.delivered, b.delivered) as smaller_delivered,
+            a.is_final and b.is_final as is_final,
             measure.*
         from {{ ref('campaign_performance_summary') }} as a
         inner join {{ ref('campaign_performance_summary') }} as b on a.tenant_id = b.tenant_id and a.campaign_id < b.campaign_id
@@ -66,5 +67,6 @@ select
         when p_value < {{ var('comparison_p') }} then 'real'
         else 'not shown'
     end as verdict,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of() }} as data_as_of,
+    is_final
 from tested

@@ -35,5 +35,6 @@ select
     {{ wilson('low', hits, 'delivered') }} as {{ name }}_rate_low,
     {{ wilson('high', hits, 'delivered') }} as {{ name }}_rate_high,
     {%- endfor %}
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of() }} as data_as_of,
+    is_final
 from scored

@@ -66,8 +66,8 @@ select
     most as limit_rate,
     round(target - spam_rate_30, 3) as distance_to_target,
     round(most - spam_rate_30, 3) as distance_to_limit,
-    -- How many more complaints the month bears before its rate reaches the limit.
-    (ceil(most * delivered_30 / 100) - 1 - spam_complaints_30)::integer as complaints_left,
+    -- How many more complaints the month bears before its rate reaches the limit; below 0, how many it has too many.
+    case when delivered_30 > 0 then (ceil(most * delivered_30 / 100) - 1 - spam_complaints_30)::integer end as complaints_left,
     case
         when spam_rate_30 is null then null
         when spam_rate_30 >= most then 'over the limit'

@@ -38,5 +38,6 @@ select
     case when has_minimum_sample then rank() over (
         partition by tenant_id, campaign_id, has_minimum_sample order by open_rate_low desc, reply_rate_low desc
     )::integer end as rank_by_opens,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of() }} as data_as_of,
+    is_final
 from steps

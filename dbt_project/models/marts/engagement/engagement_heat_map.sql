@@ -10,6 +10,7 @@ select
     sum(opens)::integer as opens,
     sum(clicks)::integer as clicks,
     sum(replies)::integer as replies,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of() }} as data_as_of,
+    {{ is_final_as_of(utc_date('max(event_hour)'), data_as_of()) }} as is_final
 from {{ ref('campaign_engagement_hourly') }}
 group by tenant_id, campaign_id, weekday, hour

@@ -2,7 +2,7 @@
 
 with classes as (
 
-    select tenant_id, campaign_id, step_id, kind, delay_class, sum(messages)::integer as messages
+    select tenant_id, campaign_id, step_id, kind, delay_class, sum(messages)::integer as messages, max(activity_date) as last_day
     from {{ ref('int_response_times') }}
     group by tenant_id, campaign_id, step_id, kind, delay_class
 
@@ -19,7 +19,8 @@ select
     messages,
     (sum(messages) over in_order)::integer as messages_so_far,
     {{ rate('sum(messages) over in_order', 'sum(messages) over everything') }} as percent_so_far,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of() }} as data_as_of,
+    {{ is_final_as_of('max(last_day) over everything', data_as_of()) }} as is_final
 from classes
 window
     everything as (partition by tenant_id, campaign_id, step_id, kind),

@@ -17,7 +17,8 @@ sums as (
         campaign_id,
         extract(dow from sent_locally)::smallint as weekday,
         extract(hour from sent_locally)::smallint as hour,
-        {{ message_counters() }}
+        {{ message_counters() }},
+        max(activity_date) as last_day
     from hours
     group by tenant_id, campaign_id, weekday, hour
 
@@ -34,5 +35,6 @@ select
     {{ wilson('low', 'replied', 'delivered') }} as reply_rate_low,
     {{ wilson('high', 'replied', 'delivered') }} as reply_rate_high,
     delivered >= {{ var('comparison_minimum') }} as has_minimum_sample,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of() }} as data_as_of,
+    {{ is_final_as_of('last_day', data_as_of()) }} as is_final
 from sums

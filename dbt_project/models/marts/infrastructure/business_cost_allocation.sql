@@ -93,5 +93,5 @@ select
         else 'stable'
     end as cost_trend,
     is_final,
-    {{ data_as_of(['oltp', 'content']) }} as data_as_of
+    {{ data_as_of() }} as data_as_of
 from priced

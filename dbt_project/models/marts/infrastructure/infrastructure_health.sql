@@ -73,6 +73,6 @@ select
     alerted.vps_cost,
     alerted.idle_cost,
     alerted.is_final,
-    {{ data_as_of(['oltp', 'content']) }} as data_as_of
+    {{ data_as_of() }} as data_as_of
 from alerted
 left join {{ ref('int_ip_addresses') }} as addresses on alerted.smtp_ip_address_id = addresses.smtp_ip_address_id

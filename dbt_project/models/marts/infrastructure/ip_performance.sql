@@ -13,7 +13,7 @@ select
     f.blacklist_count,
     f.is_final,
     {{ rates() }},
-    {{ data_as_of(['oltp', 'content']) }} as data_as_of
+    {{ data_as_of() }} as data_as_of
 from {{ ref('infrastructure_analytics') }} as f
 left join {{ ref('int_ip_addresses') }} as addresses on f.smtp_ip_address_id = addresses.smtp_ip_address_id
 where f.tenant_id is not null

@@ -108,7 +108,7 @@ select
     {{ rate('results.sent', 'sum(results.sent) over (partition by results.tenant_id)') }} as spend_share,
     results.is_final,
     {{ rates() }},
-    {{ data_as_of(['oltp', 'content']) }} as data_as_of
+    {{ data_as_of() }} as data_as_of
 from results
 cross join latest
 left join scores on results.tenant_id = scores.tenant_id and results.company_id = scores.company_id

@@ -64,7 +64,7 @@ select
         warning="domains.verification_status = 'failed'") }} as dns_alert,
     f.is_final,
     {{ rates() }},
-    {{ data_as_of(['oltp', 'content']) }} as data_as_of
+    {{ data_as_of() }} as data_as_of
 from months as f
 left join {{ ref('stg_oltp__domains') }} as domains
     on f.tenant_id = domains.tenant_id and f.domain_id = domains.domain_id

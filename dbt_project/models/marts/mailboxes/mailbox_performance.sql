@@ -16,7 +16,10 @@ select
     f.daily_limit,
     {{ rate('f.current_volume', 'f.daily_limit') }} as utilisation,
     f.is_final,
-    {{ rates() }}
+    {{ rates() }},
+    {{ rate('f.soft_bounced', 'f.sent') }} as soft_bounce_rate,
+    round({{ engagement_score() }}, 2) as engagement_score,
+    {{ data_as_of() }} as data_as_of
 from {{ ref('mailbox_analytics') }} as f
 left join {{ ref('dim_mailboxes') }} as mailboxes
     on f.tenant_id = mailboxes.tenant_id and f.mailbox_id = mailboxes.mailbox_id

@@ -12,6 +12,6 @@ select
     max(last_seen) as last_seen,
     {{ rate('sum(failures)', 'sum(sum(failures)) over (partition by queue_name)') }} as share_of_queue,
     {{ rate('sum(failures)', 'sum(sum(failures)) over ()') }} as share_of_all,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of(['queue']) }} as data_as_of
 from {{ ref('int_queue_failures') }}
 group by queue_name, job_type, error_class

@@ -12,6 +12,6 @@ select
     sum(failed_duration_ms)::bigint as wasted_ms,
     {{ rate('sum(failed_duration_ms)', 'sum(duration_ms)') }} as waste_rate,
     {{ ratio('sum(attempts)', 'sum(completed + dead_lettered)') }} as attempts_per_job,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of(['queue']) }} as data_as_of
 from {{ ref('queue_analytics') }}
 group by {{ utc_date('event_hour') }}, queue_name, job_type

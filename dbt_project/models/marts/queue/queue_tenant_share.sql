@@ -11,7 +11,7 @@ select
     {{ rate('sum(attempts)', 'sum(sum(attempts)) over of_queue') }} as share_of_attempts,
     {{ rate('sum(duration_ms)', 'sum(sum(duration_ms)) over of_queue') }} as share_of_work,
     round(sum(wait_ms)::numeric / nullif(sum(waits), 0))::bigint as wait_mean_ms,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of(['queue']) }} as data_as_of
 from {{ ref('queue_analytics') }}
 group by {{ utc_date('event_hour') }}, queue_name, tenant_id
 window of_queue as (partition by {{ utc_date('event_hour') }}, queue_name)

@@ -117,5 +117,7 @@ select
     sent::bigint as emails_sent,
     {{ rate('delivered', 'sent') }} as delivery_rate,
     cost as infrastructure_cost,
-    {{ rate('earned - cost', 'earned') }} as gross_margin
+    {{ rate('earned - cost', 'earned') }} as gross_margin,
+    day <= (select max(known.day) from {{ ref('int_calendar_days') }} as known) - {{ var('final_after_days') }} as is_final,
+    {{ data_as_of() }} as data_as_of
 from months

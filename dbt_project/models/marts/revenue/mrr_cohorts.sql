@@ -66,5 +66,6 @@ select
     mrr_cents,
     {{ rate('retained_tenants', 'tenants') }} as tenant_retention,
     {{ rate('mrr_cents', 'first_value(mrr_cents) over (partition by cohort_month order by age_months)') }} as mrr_retention,
-    is_final
+    is_final,
+    {{ data_as_of(['oltp']) }} as data_as_of
 from ages

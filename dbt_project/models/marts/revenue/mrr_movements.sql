@@ -55,6 +55,7 @@ select
     case when balances.end_cents > 0 then greatest(0, balances.start_cents - balances.end_cents) else 0 end as contraction_cents,
     case when balances.end_cents = 0 then balances.start_cents else 0 end as churned_cents,
     balances.end_cents,
-    months.is_final
+    months.is_final,
+    {{ data_as_of(['oltp']) }} as data_as_of
 from balances
 inner join months on balances.month = months.month

@@ -4,7 +4,8 @@ with months as (
 
     select
         date_trunc('month', day)::date as month,
-        count(*)::integer as days,
+        -- From the first of the month, also where the calendar begins later: its costs do.
+        extract(day from max(day))::integer as days,
         extract(day from date_trunc('month', day) + interval '1 month' - interval '1 day')::integer as days_in_month,
         (date_trunc('month', day) + interval '1 month')::date <= (select max(day) from {{ ref('int_calendar_days') }}) as is_final
     from {{ ref('int_calendar_days') }}
@@ -102,5 +103,6 @@ select
         * start_tenants / nullif(churned_tenants, 0)
     )::bigint as ltv_cents,
     cash_cents,
-    is_final
+    is_final,
+    {{ data_as_of() }} as data_as_of
 from figures

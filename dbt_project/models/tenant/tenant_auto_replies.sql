@@ -1,0 +1,3 @@
+{{ config(alias='auto_replies') }}
+
+{{ tenant_view('auto_replies') }}
