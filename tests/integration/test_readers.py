@@ -7,6 +7,7 @@ Not here: what the figures are (test_build.py).
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,15 +103,26 @@ def _touch(warehouse: Warehouse) -> None:
 
 
 def _edit(project: Path) -> None:
-    """Other columns in a materialized view and in a view that others stand on."""
-    summary = project / "models" / "marts" / "campaigns" / "campaign_performance_summary.sql"
-    summary.write_text(
-        summary.read_text().replace("    totals.updated\n", "    totals.updated,\n    7 as seven, 8 as eight\n")
-    )
-    mailboxes = project / "models" / "marts" / "mailboxes" / "mailbox_performance.sql"
-    mailboxes.write_text(
-        mailboxes.read_text().replace("    f.activity_date,\n", "    f.activity_date,\n    8 as eight,\n")
-    )
+    """Other columns in a materialized view, and in a view that others stand on and whose contracts say so."""
+    models = project / "models"
+    summary = models / "marts" / "campaigns" / "campaign_performance_summary.sql"
+    _insert(summary, "    totals.updated,\n", "    7 as seven, 8 as eight,\n")
+    _insert(models / "marts" / "mailboxes" / "mailbox_performance.sql", "    f.activity_date,\n", "    8 as eight,\n")
+    eight = "      - {name: eight, data_type: integer}\n"
+    seven = eight.replace("eight", "seven")
+    for contract, name, columns in (
+        (models / "marts" / "mailboxes" / "_mailboxes__models.yml", "mailbox_performance", eight),
+        (models / "tenant" / "_tenant__models.yml", "tenant_mailbox_performance", eight),
+        (models / "tenant" / "_tenant__models.yml", "tenant_campaign_performance_summary", seven + eight),
+    ):
+        before = re.search(rf"  - name: {name}\n(?:    .*\n)*?    columns:\n", contract.read_text())
+        assert before
+        _insert(contract, before[0], columns)
+
+
+def _insert(path: Path, after: str, text: str) -> None:
+    assert after in path.read_text()
+    path.write_text(path.read_text().replace(after, after + text, 1))
 
 
 def test_an_index_that_is_added_does_not_skip_the_refresh_and_a_view_that_is_the_same_is_not_touched(
