@@ -22,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+import redis
 from psycopg import sql
 from servers import FAST, PSEUDONYM_KEY, Databases, Server, locked, place
 
@@ -30,6 +31,8 @@ from penguin_pipelines.settings import DATABASES, Settings
 
 GIVEN = os.environ.get("PENGUIN_TEST_POSTGRES_URL")
 CHOSEN = os.environ.get("PENGUIN_POSTGRES_BIN")
+VALKEY_DATABASES = 16
+"""What a Valkey has unless it is told otherwise; more workers than that share."""
 
 
 # -- servers ---------------------------------------------------------------------------------------
@@ -95,8 +98,7 @@ def _start(kind: str, shared: Path) -> Server:
 def _started(kind: str, shared: Path, home: Path) -> Server:
     token = secrets.token_hex(4)
     if GIVEN:
-        redis_url = os.environ.get("PENGUIN_REDIS_URL") or services.up(_settings(home)).urls["redis"]
-        return Server(kind, GIVEN, redis_url, str(shared), token, str(home))
+        return Server(kind, GIVEN, services.up(_settings(home)).urls["redis"], str(shared), token, str(home))
     folder = {"system": _system_folder(), "chosen": Path(CHOSEN) if CHOSEN else None}.get(kind)
     endpoints = services.up(_settings(home, folder))
     url = urlunsplit(urlsplit(endpoints.urls["oltp"])._replace(path="/postgres"))
@@ -229,8 +231,12 @@ def empty_database(postgres: Server) -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(postgres: Server) -> str:
-    """A Valkey shared by all workers: use keys of your own."""
-    return postgres.redis_url
+    """An empty database of the Valkey that all workers share: hints of another test must not wake or alarm this one."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % VALKEY_DATABASES
+    url = urlunsplit(urlsplit(postgres.redis_url)._replace(path=f"/{number}"))
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ class Tested:
 @pytest.fixture(name="tested")
 def tested_fixture(tiers: Any, redis_url: str) -> Iterator[Tested]:
     """A queue with Redis."""
-    made = Tested(tiers["queue"], redis_url.rsplit("/", 1)[0] + "/9")
+    made = Tested(tiers["queue"], redis_url)
     yield made
     made.producer.close()
     made.connection.close()
