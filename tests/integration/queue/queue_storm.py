@@ -21,11 +21,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import queue_support
 from queue_support import QUEUE, OwnRedis, Tested, command, eventually, tenant
 from test_queue_enqueue import ENQUEUER
 
-from penguin_pipelines.lib import services
+from penguin_pipelines.errors import ConnectionFailed
+from penguin_pipelines.lib import db, services
 from penguin_pipelines.lib.queue.model import NewJob
 from penguin_pipelines.migrations import runner
 from penguin_pipelines.settings import Settings
@@ -188,6 +190,41 @@ class Storm:
             f"{max(waits):.0f} s; {refused} results of a worker that seemed dead refused"
         )
 
+    def crashed(self) -> str:
+        """Postgres itself dies while jobs run: claims of the last moment, which waited for no disk, are gone."""
+        tested, jobs, chance = self.tested, self.sized(10_000), random.Random(5)
+        tested.producer.enqueue_many(NewJob(QUEUE, "effect", {"n": n, "seconds": 0.01}) for n in range(jobs))
+        crashes, slowest = 5, 0.0
+        with self.workers(4) as running:
+            for crash in range(crashes):
+                done = jobs * crash // crashes
+                eventually(lambda done=done: tested.one("select count(*) from effects") > done, "jobs end")
+                time.sleep(chance.random() * 0.3)
+                began = time.monotonic()
+                os.kill(tested.one("select pid from pg_stat_activity where backend_type = 'walwriter'"), signal.SIGKILL)
+                eventually(lambda: self.reconnected(), "Postgres recovered")
+                before = tested.one("select count(*) from effects")
+                eventually(lambda before=before: tested.one("select count(*) from effects") > before, "work goes on")
+                slowest = max(slowest, time.monotonic() - began)
+            eventually(lambda: self.all_ended(jobs), "all jobs ended")
+            assert all(worker.poll() is None for worker in running), "A worker ended with the server."
+        assert tested.count("completed") == jobs
+        won = tested.one("select count(*), count(distinct job_id) from job_logs where status = 'success'")
+        assert won == (jobs, jobs), f"{won} successes of {jobs} jobs"
+        effects, of = tested.one("select count(*), count(distinct job_id) from effects")
+        assert of == jobs, f"effects of {of} jobs"
+        return (
+            f"{crashes} crashes, {jobs:,} jobs completed once; {effects - jobs} crashed between effect and end and ran "
+            f"again; work went on within {slowest:.1f} s"
+        )
+
+    def reconnected(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError, ConnectionFailed):
+            self.tested.connection.close()
+            self.tested.connection = db.open_connection(self.tested.url, "queue", autocommit=True)
+            return True
+        return False
+
     def poison(self) -> str:
         """Jobs that raise, exit and cannot be decoded, among good ones."""
         tested, good, bad = self.tested, self.sized(2_000), self.sized(20)
@@ -238,7 +275,7 @@ class Storm:
 def main() -> int:
     """Runs the scenarios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    scenarios = ("erased", "enqueuer", "killed", "poison", "fairness")
+    scenarios = ("erased", "enqueuer", "killed", "crashed", "poison", "fairness")
     parser.add_argument("--only", nargs="*", choices=scenarios, default=list(scenarios))
     parser.add_argument("--scale", type=float, default=1.0, help="Part of the full size.")
     options = parser.parse_args()
