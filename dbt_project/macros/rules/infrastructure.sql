@@ -1,4 +1,4 @@
-{# Reputation and alerts of a sending address (metrics, sections 8 and 12). #}
+{# Reputation of a sending address and the alerts of everything that sends (metrics, sections 8 and 12). #}
 
 {# State from the score; being on a major list is critical whatever the score. Without a score the source's own word. #}
 {% macro reputation_state(score, major_lists, said) -%}
@@ -26,6 +26,24 @@
         when {{ condition }} then '{{ level }}'
         {%- endfor %}
     end
+{%- endmacro %}
+
+{# Complaints and delivery have the same limits for addresses, mailboxes and campaigns. Limits hold for the rates as shown. #}
+{% macro spam_alert() -%}
+    {{ alert_of(act='spam_rate > 0.1', notice='spam_rate > 0.05', minimum='sent') }}
+{%- endmacro %}
+
+{% macro delivery_alert() -%}
+    {{ alert_of(act='delivery_rate < 93', warning='delivery_rate < 95', notice='delivery_rate < 98', minimum='sent') }}
+{%- endmacro %}
+
+{# The alerts that a day's mail of a mailbox and of a campaign has alike. #}
+{% macro mail_alerts() -%}
+    {{ alert_of(act='bounce_rate > 5', warning='bounce_rate > 3', notice='bounce_rate > 2', minimum='sent') }} as bounce_alert,
+    {{ spam_alert() }} as spam_alert,
+    {{ alert_of(act='unsubscribe_rate > 1', warning='unsubscribe_rate > 0.5', notice='unsubscribe_rate > 0.2', minimum='sent') }}
+        as unsubscribe_alert,
+    {{ delivery_alert() }} as delivery_alert
 {%- endmacro %}
 
 {# The most serious of several alerts. #}

@@ -42,9 +42,17 @@ select
     totals.leads_total,
     {{ rate('totals.completed_leads', 'totals.leads_total') }} as completion_rate,
     totals.is_final,
-    {{ data_as_of() }} as data_as_of
+    {{ data_as_of() }} as data_as_of,
+    -- About whoever sends: this campaign and the two of the workspace that started before it.
+    {{ alert_of(warning='count(*) filter (where totals.sent >= ' ~ var('alert_minimum_sends')
+        ~ ' and ' ~ rate('totals.opened_tracked', 'totals.delivered') ~ ' < 10) over three_campaigns = 3') }} as open_alert
 from totals
 left join {{ ref('dim_campaigns') }} as campaigns
     on totals.tenant_id = campaigns.tenant_id and totals.campaign_id = campaigns.campaign_id
 left join {{ ref('dim_companies') }} as companies
     on totals.tenant_id = companies.tenant_id and totals.company_id = companies.company_id
+window three_campaigns as (
+    partition by totals.tenant_id, totals.company_id
+    order by coalesce({{ utc_date('campaigns.started') }}, totals.first_activity), campaigns.started, totals.campaign_id
+    rows between 2 preceding and current row
+)

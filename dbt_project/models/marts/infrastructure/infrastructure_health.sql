@@ -36,8 +36,8 @@ alerted as (
         -- Delivery, reputation and engagement, 30 to 40 to 30; each goes from 0 to 100.
         round(0.3 * 100.0 * delivered / nullif(sent, 0) + 0.4 * reputation_score + 0.3 * {{ engagement_score() }}, 2) as performance_index,
         {{ alert_of(act='bounce_rate > 15', warning='bounce_rate > 10', minimum='sent') }} as bounce_alert,
-        {{ alert_of(act='spam_rate > 0.1', notice='spam_rate > 0.05', minimum='sent') }} as spam_alert,
-        {{ alert_of(act='delivery_rate < 93', warning='delivery_rate < 95', notice='delivery_rate < 98', minimum='sent') }} as delivery_alert,
+        {{ spam_alert() }} as spam_alert,
+        {{ delivery_alert() }} as delivery_alert,
         {{ alert_of(warning='reputation_score < 70') }} as reputation_alert,
         {{ alert_of(act="blacklist_count > 0 and reputation_state = 'critical'", warning='blacklist_count > 0') }} as blacklist_alert
     from rated
