@@ -4,19 +4,10 @@
     meta={'owner': 'data platform', 'dagster': {'group': 'mailboxes'}}
 ) }}
 
--- The thirty days that end with the latest day of the marts. What is used twice is not materialized: a tenant would wait for all.
+-- The thirty days that end with the latest day of the marts.
 with latest as (
 
     select {{ latest_day() }} as day
-
-),
-
-facts as not materialized (
-
-    select f.*
-    from {{ ref('mailbox_analytics') }} as f
-    cross join latest
-    where f.activity_date > latest.day - 30 and f.activity_date <= latest.day
 
 ),
 
@@ -24,36 +15,29 @@ facts as not materialized (
 mailboxes as (
 
     select
-        tenant_id,
-        company_id,
-        mailbox_id,
-        sum(sent) as sent,
-        (array_agg(health_score order by activity_date desc) filter (where health_score is not null))[1] as health_score
-    from facts
-    group by tenant_id, company_id, mailbox_id
+        f.tenant_id,
+        f.company_id,
+        f.mailbox_id,
+        {{ message_counters('f') }},
+        (array_agg(f.health_score order by f.activity_date desc) filter (where f.health_score is not null))[1] as health_score,
+        bool_and(f.is_final) as is_final
+    from {{ ref('mailbox_analytics') }} as f
+    cross join latest
+    where f.activity_date > latest.day - 30 and f.activity_date <= latest.day
+    group by f.tenant_id, f.company_id, f.mailbox_id
 
 ),
 
-scores as (
-
-    select
-        tenant_id,
-        company_id,
-        round(sum(sent * health_score) / nullif(sum(sent) filter (where health_score is not null), 0))::smallint as workspace_health_score,
-        min(health_score) as worst_mailbox_score
-    from mailboxes
-    group by tenant_id, company_id
-
-),
-
-workspaces as not materialized (
+workspaces as (
 
     select
         tenant_id,
         company_id,
         {{ message_counters() }},
+        round(sum(sent * health_score) / nullif(sum(sent) filter (where health_score is not null), 0))::smallint as workspace_health_score,
+        min(health_score) as worst_mailbox_score,
         bool_and(is_final) as is_final
-    from facts
+    from mailboxes
     group by tenant_id, company_id
 
 ),
@@ -67,42 +51,38 @@ capacity as (
 
 ),
 
-clients as (
-
-    select tenant_id, company_id from {{ ref('dim_companies') }}
-    union
-    select tenant_id, company_id from workspaces
-
-),
-
+-- Read once and joined on both keys by name, so that the tenant of a reader reaches the facts.
 results as (
 
     select
-        clients.tenant_id,
-        clients.company_id,
+        tenant_id,
+        company_id,
+        companies.name as company_name,
         {%- for name in counter_names() %}
         coalesce(workspaces.{{ name }}, 0) as {{ name }},
         {%- endfor %}
+        workspaces.workspace_health_score,
+        workspaces.worst_mailbox_score,
         coalesce(workspaces.is_final, true) as is_final
-    from clients
-    left join workspaces on clients.tenant_id = workspaces.tenant_id and clients.company_id = workspaces.company_id
+    from {{ ref('dim_companies') }} as companies
+    full join workspaces using (tenant_id, company_id)
 
 )
 
 select
     results.tenant_id,
     results.company_id,
-    companies.name as company_name,
+    results.company_name,
     latest.day - 29 as period_start,
     latest.day as period_end,
     {{ counters('results') }},
-    scores.workspace_health_score,
+    results.workspace_health_score,
     case
-        when scores.workspace_health_score >= 80 then 'green'
-        when scores.workspace_health_score >= 60 then 'yellow'
-        when scores.workspace_health_score >= 0 then 'red'
+        when results.workspace_health_score >= 80 then 'green'
+        when results.workspace_health_score >= 60 then 'yellow'
+        when results.workspace_health_score >= 0 then 'red'
     end as health_colour,
-    scores.worst_mailbox_score,
+    results.worst_mailbox_score,
     coalesce(capacity.active_mailboxes, 0) as active_mailboxes,
     coalesce(capacity.daily_capacity, 0) as daily_capacity,
     {{ rate('results.sent', 'sum(results.sent) over (partition by results.tenant_id)') }} as spend_share,
@@ -111,7 +91,4 @@ select
     {{ data_as_of() }} as data_as_of
 from results
 cross join latest
-left join scores on results.tenant_id = scores.tenant_id and results.company_id = scores.company_id
 left join capacity on results.tenant_id = capacity.tenant_id and results.company_id = capacity.company_id
-left join {{ ref('dim_companies') }} as companies
-    on results.tenant_id = companies.tenant_id and results.company_id = companies.company_id
