@@ -12,6 +12,11 @@
     round({{ score }} * power(0.95, greatest(0, floor(extract(epoch from ({{ as_of }}) - ({{ last_engaged }})) / (30 * 86400)))))::smallint
 {%- endmacro %}
 
+{# Whether a lead is hot after the loss. Without points enough there is no loss to compute. #}
+{% macro is_hot(score, last_engaged, as_of) -%}
+    ({{ score }} >= {{ var('hot_lead_score') }} and {{ decayed_score(score, last_engaged, as_of) }} >= {{ var('hot_lead_score') }})
+{%- endmacro %}
+
 {# True once late events are no longer expected for a day, for views over facts that store no such mark. #}
 {% macro is_final_as_of(date_column, as_of) -%}
     ({{ date_column }} <= {{ utc_date(as_of) }} - {{ var('final_after_days') }})

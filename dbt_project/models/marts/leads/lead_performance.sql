@@ -10,7 +10,7 @@ select
     f.status,
     f.lead_score as points,
     {{ decayed_score('f.lead_score', 'coalesce(f.last_engaged, f.last_sent)', 'clock.data_as_of') }} as lead_score,
-    {{ decayed_score('f.lead_score', 'coalesce(f.last_engaged, f.last_sent)', 'clock.data_as_of') }} >= {{ var('hot_lead_score') }} as is_hot,
+    {{ is_hot('f.lead_score', 'coalesce(f.last_engaged, f.last_sent)', 'clock.data_as_of') }} as is_hot,
     f.first_sent,
     f.last_sent,
     f.last_engaged,

@@ -32,7 +32,7 @@ select
     {{ counters('scored') }},
     scored.points,
     {{ decayed_score('scored.points', 'coalesce(scored.last_engaged, scored.last_sent)', 'clock.data_as_of') }} as lead_score,
-    {{ decayed_score('scored.points', 'coalesce(scored.last_engaged, scored.last_sent)', 'clock.data_as_of') }} >= {{ var('hot_lead_score') }} as is_hot,
+    {{ is_hot('scored.points', 'coalesce(scored.last_engaged, scored.last_sent)', 'clock.data_as_of') }} as is_hot,
     scored.first_sent,
     scored.last_sent,
     scored.last_engaged,
