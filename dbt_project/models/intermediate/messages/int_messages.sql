@@ -217,3 +217,5 @@ select
 from decided
 left join {{ ref('int_mailboxes') }} as mailboxes
     on decided.tenant_id = mailboxes.tenant_id and decided.mailbox_id = mailboxes.mailbox_id
+-- Neighbours by time lie together: what one build touches is mostly of the last days.
+order by decided.tenant_id, decided.storage_key
