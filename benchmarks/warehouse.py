@@ -9,6 +9,9 @@ SQL time is what Postgres counts as executing statements in the warehouse (`pg_s
 of dbt's work and its tests included. The lag of an increment is the generator's: 80 % of the events belong to
 messages under a day old, 99 % under a week; beside it events spread evenly over the history.
 
+The server gets the settings that one of this size has in production (SERVER), a quarter of the machine's memory as
+shared buffers among them; parallel workers are off, because Postgres does not count their time as the statement's.
+
 The questions stand in questions.sql and run as `pm_tenant`, 8 clients at once, each time for another tenant. With
 duckdb installed (it is no dependency), the same questions run on the same rows as Parquet files.
 
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import statistics
 import tempfile
@@ -44,8 +48,16 @@ QUESTIONS = parse((HERE / "questions.sql").read_text())
 PARTS = ("prepare", "full", "increments", "questions")
 Ask = Callable[[str, str], None]
 DAYS = 90
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 KEPT = ("plan_id", "vps_instance_id", "smtp_ip_address_id")
 """What all tenants share and a copy must go on referring to."""
+SERVER = {
+    "effective_cache_size": f"{MEMORY // 2 >> 20}MB",
+    "max_parallel_workers_per_gather": "0",
+    "max_wal_size": "16GB",
+    "shared_buffers": f"{MEMORY // 4 >> 20}MB",
+    "wal_compression": "on",
+}
 KINDS = {"opens": 0.62, "clicks": 0.15, "replies": 0.11, "bounces": 0.05, "unsubscribes": 0.05, "complaints": 0.02}
 
 
@@ -67,8 +79,10 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         home = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penguin-bench-")))
         settings = Settings(home=home)  # type: ignore[call-arg]
-        endpoints = services.up(settings, print)
+        _tune(services.up(settings, print).urls["olap"])
         stack.callback(services.down, settings, print)
+        services.down(settings, lambda _: None)
+        endpoints = services.up(settings, lambda _: None)
         warehouse = Bench(endpoints.urls, home, endpoints.pseudonym_key)
         warehouse.prepare(options)
         parts: dict[str, Callable[[], None]] = {
@@ -103,6 +117,7 @@ class Bench:
             runner.up(self.urls[tier], tier)
         with db.connect(self.url, "olap") as connection:
             connection.execute(STATEMENTS["make_copies"])
+            connection.execute(STATEMENTS["make_arrived"])
         with db.connect(self.urls["oltp"], "oltp") as connection:
             empty = not connection.execute(STATEMENTS["tenants"]).fetchall()
         if empty:
@@ -168,8 +183,9 @@ class Bench:
         (self.home / "full_build_seconds").write_text(str(spent))
 
     def increments(self, messages: int, runs: int) -> None:
-        """Builds after new events for a share of the messages, by lag."""
-        self.build()
+        """Builds after new events for a share of the messages, by lag. The events go again before the next, as if they
+        had never come: messages that were chosen again and again would have ever more of them."""
+        self.depart()
         known = self.home / "full_build_seconds"
         whole = float(known.read_text()) if known.exists() else None
         print(f"\n{'new events for':<34}{'SQL s':>10}{'spread':>18}{'clock s':>10}{'of full':>9}")
@@ -180,11 +196,21 @@ class Bench:
                 seconds, elapsed, _ = self.build()
                 spent.append(seconds)
                 clock.append(elapsed)
+                self.depart()
             median = statistics.median(spent)
             label = f"{share:.2%} of {messages:,}, {lag}"
             spread = f"{min(spent):,.1f}..{max(spent):,.1f}"
             ratio = f"{median / whole:.1%}" if whole else "-"
             print(f"{label:<34}{median:>10,.1f}{spread:>18}{statistics.median(clock):>10,.1f}{ratio:>9}")
+
+    def depart(self) -> None:
+        """Takes back the events that arrived, and builds."""
+        with db.connect(self.url, "olap") as connection:
+            for kind in KINDS:
+                connection.execute(STATEMENTS[f"depart_{kind}"])
+            connection.execute(STATEMENTS["touch_departed"])
+            connection.execute(STATEMENTS["forget_arrived"])
+        self.build()
 
     def arrive(self, events: int, lag: str, mark: str) -> None:
         """New events with their slices, one message each as long as there are enough of the wanted age."""
@@ -208,6 +234,7 @@ class Bench:
                 connection.execute(STATEMENTS[f"arrive_{kind}"], values)
                 connection.execute(STATEMENTS["touch"], {**values, "cause": f"content.email_{kind}"})
                 reached += share
+            connection.execute(STATEMENTS["remember_arrived"], {"mark": mark})
 
     def questions(self, settings: Settings, clients: int, rounds: int) -> None:
         """Every question by several clients at once, just after a start of the server and warm; and on DuckDB."""
@@ -268,6 +295,12 @@ class Bench:
                     link.execute(_question(name, today)).fetchall()
 
             yield ask
+
+
+def _tune(url: str) -> None:
+    with db.connect(url, "olap", autocommit=True) as connection:
+        for name, value in SERVER.items():
+            connection.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
 @contextlib.contextmanager

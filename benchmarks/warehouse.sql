@@ -66,6 +66,23 @@ order by a.attnum
 -- A view as text.
 copy (select * from {}) to stdout (format csv, header)
 
+-- name: make_arrived
+-- Which messages got an event of an increment, and the mark that its key was made with.
+create table if not exists public.bench_arrived (
+  tenant_id uuid, storage_key varchar, sent timestamptz, campaign_id uuid, sequence_step_id uuid, email_account_id uuid, lead_id uuid,
+  mark text
+)
+
+-- name: remember_arrived
+-- Those of one increment.
+insert into public.bench_arrived
+select tenant_id, storage_key, sent, campaign_id, sequence_step_id, email_account_id, lead_id, %(mark)s
+from chosen
+
+-- name: forget_arrived
+-- None is left.
+truncate public.bench_arrived
+
 -- name: chosen
 -- Messages that get an event; `draw` decides of which kind.
 create temporary table chosen on commit drop as
@@ -159,3 +176,47 @@ select
   'message', %(cause)s, tenant_id, storage_key, (sent at time zone 'UTC')::date, campaign_id, sequence_step_id, email_account_id, lead_id
 from chosen
 where draw >= %(low)s and draw < %(high)s
+
+-- name: depart_opens
+-- The opens of increments.
+delete from raw_content.email_opens as e
+using public.bench_arrived as a
+where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
+
+-- name: depart_clicks
+-- The clicks of increments.
+delete from raw_content.email_clicks as e
+using public.bench_arrived as a
+where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
+
+-- name: depart_replies
+-- The replies of increments.
+delete from raw_content.email_replies as e
+using public.bench_arrived as a
+where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
+
+-- name: depart_bounces
+-- The bounces of increments.
+delete from raw_content.email_bounces as e
+using public.bench_arrived as a
+where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
+
+-- name: depart_unsubscribes
+-- The unsubscribes of increments.
+delete from raw_content.email_unsubscribes as e
+using public.bench_arrived as a
+where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
+
+-- name: depart_complaints
+-- The complaints of increments.
+delete from raw_content.email_complaints as e
+using public.bench_arrived as a
+where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
+
+-- name: touch_departed
+-- The slices that the loader writes when such events are found deleted.
+insert into ops.touched_slices (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id)
+select
+  'message', 'content.email_opens', tenant_id, storage_key, (sent at time zone 'UTC')::date, campaign_id, sequence_step_id,
+  email_account_id, lead_id
+from public.bench_arrived
