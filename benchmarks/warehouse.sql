@@ -102,26 +102,28 @@ from (
 ) as m
 
 -- name: arrive_opens
--- Each loads its pixel once.
+-- Each loads its pixel once. Rows are as long as those of the generator: shorter ones would fit into what is free on old pages.
 insert into raw_content.email_opens
-  (id, tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, opened, user_agent,
-   device_type, mail_client, is_bot, created, _change_xid)
+  (id, tenant_id, storage_key, company_id, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, opened, user_agent,
+   device_type, mail_client, country, ip_address, is_bot, created, _change_xid)
 select
-  hashtextextended(storage_key || %(mark)s, 0), tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id,
-  md5(storage_key || %(mark)s), sent + (%(present)s - sent) * random(), 'Thunderbird', 'desktop', 'Thunderbird', false, %(present)s,
-  pg_current_xact_id()
+  hashtextextended(storage_key || %(mark)s, 0), tenant_id, storage_key, email_account_id, campaign_id, sequence_step_id,
+  email_account_id, lead_id, md5(storage_key || %(mark)s), sent + (%(present)s - sent) * random(),
+  'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.6 Safari/605.1.15',
+  'desktop', 'Apple Mail', 'US', md5(storage_key), false, %(present)s, pg_current_xact_id()
 from chosen
 where draw >= %(low)s and draw < %(high)s
 
 -- name: arrive_clicks
 -- Each has a link followed.
 insert into raw_content.email_clicks
-  (id, tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, clicked, user_agent,
-   device_type, is_bot, created, _change_xid)
+  (id, tenant_id, storage_key, company_id, campaign_id, sequence_step_id, email_account_id, lead_id, event_key, clicked, user_agent,
+   clicked_url, device_type, country, ip_address, is_bot, created, _change_xid)
 select
-  hashtextextended(storage_key || %(mark)s, 0), tenant_id, storage_key, campaign_id, sequence_step_id, email_account_id, lead_id,
-  md5(storage_key || %(mark)s), sent + (%(present)s - sent) * random(), 'Thunderbird', 'desktop', false, %(present)s,
-  pg_current_xact_id()
+  hashtextextended(storage_key || %(mark)s, 0), tenant_id, storage_key, email_account_id, campaign_id, sequence_step_id,
+  email_account_id, lead_id, md5(storage_key || %(mark)s), sent + (%(present)s - sent) * random(),
+  'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.6 Safari/605.1.15',
+  md5(storage_key || 'link'), 'desktop', 'US', md5(storage_key), false, %(present)s, pg_current_xact_id()
 from chosen
 where draw >= %(low)s and draw < %(high)s
 

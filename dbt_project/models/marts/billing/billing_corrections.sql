@@ -5,7 +5,16 @@
 -- What is counted now in windows that are closed, against the closed figure with its earlier corrections: once posted, a
 -- difference is gone. Only figures that follow from mail or from the history of contracts: others are snapshots, which a
 -- later deletion does not falsify. Windows that reach back into archived days are not counted again.
-with windows as (
+with {% if not full -%}
+-- A window holds thousands of the messages that were touched, and all of them fall on a few days.
+touched_days as (
+
+    select distinct tenant_id, activity_date from {{ ref('int_touched_messages') }}
+
+),
+
+{% endif -%}
+windows as (
 
     select
         w.id, w.tenant_id, w.subscription_id, w.period_start, w.period_end,
@@ -17,7 +26,7 @@ with windows as (
         {%- if not full %}
         and (
             exists (
-                select from {{ ref('int_touched_messages') }} as t
+                select from touched_days as t
                 where t.tenant_id = w.tenant_id
                     and t.activity_date >= {{ utc_date('w.period_start') }} and t.activity_date < {{ utc_date('w.period_end') }}
             )
