@@ -34,7 +34,7 @@ workspaces as (
         tenant_id,
         company_id,
         {{ message_counters() }},
-        round(sum(sent * health_score) / nullif(sum(sent) filter (where health_score is not null), 0))::smallint as workspace_health_score,
+        round(1.0 * sum(sent * health_score) / nullif(sum(sent) filter (where health_score is not null), 0))::smallint as workspace_health_score,
         min(health_score) as worst_mailbox_score,
         bool_and(is_final) as is_final
     from mailboxes
