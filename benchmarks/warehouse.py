@@ -207,7 +207,8 @@ class Bench:
         """Takes back the events that arrived, and builds."""
         with db.connect(self.url, "olap") as connection:
             for kind in KINDS:
-                connection.execute(STATEMENTS[f"depart_{kind}"])
+                table = sql.Identifier("raw_content", f"email_{kind}")
+                connection.execute(sql.SQL(STATEMENTS["depart"]).format(table=table))
             connection.execute(STATEMENTS["touch_departed"])
             connection.execute(STATEMENTS["forget_arrived"])
         self.build()

@@ -179,39 +179,9 @@ select
 from chosen
 where draw >= %(low)s and draw < %(high)s
 
--- name: depart_opens
--- The opens of increments.
-delete from raw_content.email_opens as e
-using public.bench_arrived as a
-where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
-
--- name: depart_clicks
--- The clicks of increments.
-delete from raw_content.email_clicks as e
-using public.bench_arrived as a
-where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
-
--- name: depart_replies
--- The replies of increments.
-delete from raw_content.email_replies as e
-using public.bench_arrived as a
-where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
-
--- name: depart_bounces
--- The bounces of increments.
-delete from raw_content.email_bounces as e
-using public.bench_arrived as a
-where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
-
--- name: depart_unsubscribes
--- The unsubscribes of increments.
-delete from raw_content.email_unsubscribes as e
-using public.bench_arrived as a
-where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
-
--- name: depart_complaints
--- The complaints of increments.
-delete from raw_content.email_complaints as e
+-- name: depart
+-- The events of one kind that came with increments.
+delete from {table} as e
 using public.bench_arrived as a
 where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
 
