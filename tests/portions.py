@@ -539,7 +539,7 @@ def forgets_the_old_slice(home: Path) -> Iterator[None]:
     shutil.copytree(dbt.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     model = project / "models" / "intermediate" / "messages" / "int_touched_messages.sql"
     text = model.read_text()
-    for forgotten in ("select * from written\nunion\n", "union\nselect * from held\n"):
+    for forgotten in ("    union\n    select * from held\n", "        union all\n        select * from written\n"):
         assert forgotten in text
         text = text.replace(forgotten, "")
     model.write_text(text)

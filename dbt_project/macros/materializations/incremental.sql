@@ -10,6 +10,7 @@
     {%- set temp = make_temp_relation(target_relation) -%}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% if config.get('incremental_strategy') == 'slices' %}{{ keep_touched() }}{% endif %}
     {% do run_query(get_create_table_as_sql(True, temp, sql)) %}
     {%- set columns = get_columns_in_relation(temp) -%}
     {%- set there = get_columns_in_relation(existing) -%}

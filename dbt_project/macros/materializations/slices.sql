@@ -39,11 +39,10 @@
     delete from {{ target }} as t
     {%- if not full %}
     using (
-        select distinct * from ({{ context[config.require('touched')]() }}) as t
+        select * from {{ touched_table() }} as t
         {%- if not prefix %}
         where {{ has_no_row(temp, keys) }}
         {%- endif %}
-        order by {{ (prefix or keys) | join(', ') }}
     ) as touched
     {%- endif %}
     where {% if full or prefix %}{{ has_no_row(temp, keys) }}{% else %}true{% endif %}
@@ -55,6 +54,18 @@
     {%- set dated = config.get('partition_date') or config.get('online_date') %}
     {%- if dated %} and t.{{ dated }} >= {{ online_from() }}{% endif %}
     {%- if config.get('keep_when') %} and not ({{ config.get('keep_when') }}){% endif %};
+{%- endmacro %}
+
+{# The touched keys, in the order of the tables they are looked up in: pages that hold neighbours are read once. #}
+{% macro keep_touched() -%}
+    {%- if not is_full_build() %}
+    {% call statement('keep_touched') -%}
+        create temporary table {{ touched_table() }} on commit drop as
+        select distinct * from ({{ context[config.require('touched')]() }}) as t
+        order by {{ (config.get('touched_by') or config.require('unique_key')) | join(', ') }};
+        analyze {{ touched_table() }};
+    {%- endcall %}
+    {%- endif %}
 {%- endmacro %}
 
 {% macro has_no_row(temp, keys) -%}

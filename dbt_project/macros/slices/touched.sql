@@ -21,6 +21,20 @@
     {{ return(found.columns[0].values()[0]) }}
 {%- endmacro %}
 
+{# The keys that the model at hand recomputes, by the macro that its `touched` names. Found once and kept in a table of the
+   transaction, which its query and its deletion read (keep_touched in slices.sql). Where no model is built, the query itself. #}
+{% macro touched_keys(touched) -%}
+    {%- if execute and model.resource_type == 'model' and flags.WHICH in ('build', 'run') -%}
+    select * from {{ touched_table() }}
+    {%- else -%}
+    select distinct * from ({{ touched() }}) as t
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro touched_table() -%}
+    pg_temp.{{ adapter.quote(this.identifier ~ '__touched') }}
+{%- endmacro %}
+
 {# A table that a model reads as it was before the build; a ref would close a circle. None when it does not exist yet. #}
 {% macro earlier(schema, identifier) -%}
     {{ return(adapter.get_relation(database=target.database, schema=schema, identifier=identifier) if execute else none) }}
@@ -38,7 +52,7 @@
 {% macro of_touched_messages(model, full) -%}
     select e.* from {{ ref(model) }} as e
     {%- if not full %}
-    inner join ({{ touched_messages() }}) as touched
+    inner join ({{ touched_keys(touched_messages) }}) as touched
         on e.tenant_id = touched.tenant_id and e.storage_key = touched.storage_key
     {%- endif %}
 {%- endmacro %}
@@ -49,7 +63,7 @@
 {% macro messages_of(keys, touched, held={}) -%}
     select m.* from
     {%- if is_full_build() %} {{ ref('int_messages') }} as m
-    {%- else %} (select distinct {{ keys | join(', ') }} from ({{ touched() }}) as t order by {{ keys | join(', ') }}) as touched
+    {%- else %} ({{ touched_keys(touched) }}) as touched
     cross join lateral (
         select * from {{ ref('int_messages') }} as m
         where {% for key in keys %}{{ held.get(key, 'm.' ~ key) }} = touched.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}

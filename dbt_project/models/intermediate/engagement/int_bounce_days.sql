@@ -25,7 +25,7 @@ select
     sum(b.hard_bounced)::integer as hard_bounced
 from {{ ref('int_bounced_messages') }} as b
 {%- if not is_full_build() %}
-inner join ({{ touched_mailbox_days() }}) as touched
+inner join ({{ touched_keys(touched_mailbox_days) }}) as touched
     on b.tenant_id = touched.tenant_id and b.mailbox_id = touched.mailbox_id and b.activity_date = touched.activity_date
 {%- endif %}
 group by b.tenant_id, b.mailbox_id, b.activity_date, coalesce(b.campaign_id, {{ nobody() }}), b.permanence, b.subject, b.fault

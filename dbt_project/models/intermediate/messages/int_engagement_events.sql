@@ -20,7 +20,7 @@ with messages as (
         coalesce(m.mailbox_id, {{ nobody() }}) as mailbox_id, coalesce(m.delivered, m.sent) as arrived
     from {{ ref('stg_content__email_messages') }} as m
     {%- if not full %}
-    inner join ({{ touched_messages() }}) as touched
+    inner join ({{ touched_keys(touched_messages) }}) as touched
         on m.tenant_id = touched.tenant_id and m.storage_key = touched.storage_key
     {%- endif %}
     where m.direction = 'outbound' and m.message_type = 'email' and isfinite(m.sent)

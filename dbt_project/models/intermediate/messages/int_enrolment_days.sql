@@ -14,7 +14,7 @@ with enrolments as (
     select e.*
     from {{ ref('stg_oltp__campaign_leads') }} as e
     {%- if not is_full_build() %}
-    inner join ({{ touched_campaign_leads() }}) as touched
+    inner join ({{ touched_keys(touched_campaign_leads) }}) as touched
         on e.tenant_id = touched.tenant_id and e.campaign_id = touched.campaign_id
     {%- endif %}
 

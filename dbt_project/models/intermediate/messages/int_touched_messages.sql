@@ -111,21 +111,42 @@ written as (
         -- A slice does not say it; the message as it was built and as it is now does.
         null::uuid as smtp_ip_address_id
     from slices
-    where kind = 'message' and activity_date is not null
+    where kind = 'message'
+
+),
+
+found as (
+
+    select * from coming
+    {%- if messages is not none %}
+    union
+    select * from held
+    {%- endif %}
+    {%- if unfinished is not none %}
+    -- Of a build that died: it may have written what a message is now, and where it was before is known here alone.
+    union
+    select tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id, smtp_ip_address_id from {{ unfinished }}
+    {%- endif %}
+
+),
+
+-- Mostly they all say the same: one row for each message, which every model after this one reads.
+places as (
+
+    select
+        tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id,
+        array_agg(smtp_ip_address_id) filter (where smtp_ip_address_id is not null) as smtp_ip_address_ids
+    from (
+        select * from found
+        union all
+        select * from written
+    ) as named_or_found
+    group by tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id
 
 )
 
-select * from written
-union
-select * from coming
-{%- if messages is not none %}
-union
-select * from held
-{%- endif %}
-union
-select tenant_id, storage_key, null::date, null::uuid, null::uuid, null::uuid, null::uuid, null::uuid from touched
-{%- if unfinished is not none %}
--- Of a build that died: it may have written what a message is now, and where it was before is known here alone.
-union
-select tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id, smtp_ip_address_id from {{ unfinished }}
-{%- endif %}
+select
+    tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id,
+    unnest(coalesce(smtp_ip_address_ids, array[null::uuid])) as smtp_ip_address_id
+from places
+order by tenant_id, storage_key

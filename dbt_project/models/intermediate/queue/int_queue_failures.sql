@@ -15,7 +15,7 @@ with attempts as (
     select a.*, date_trunc('hour', a.started, 'UTC') as event_hour
     from {{ ref('stg_queue__attempts') }} as a
     {%- if not is_full_build() %}
-    inner join ({{ touched_queue_hours() }}) as touched
+    inner join ({{ touched_keys(touched_queue_hours) }}) as touched
         on a.started >= touched.event_hour and a.started < touched.event_hour + interval '1 hour'
     {%- endif %}
     where a.status <> 'success' and a.started >= {{ hours_from() }}

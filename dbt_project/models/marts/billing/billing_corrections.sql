@@ -7,9 +7,17 @@
 -- later deletion does not falsify. Windows that reach back into archived days are not counted again.
 with {% if not full -%}
 -- A window holds thousands of the messages that were touched, and all of them fall on a few days.
-touched_days as (
+touched_windows as (
 
-    select distinct tenant_id, activity_date from {{ ref('int_touched_messages') }}
+    select w.id
+    from (select distinct tenant_id, activity_date from {{ ref('int_touched_messages') }}) as d
+    inner join {{ ref('billing_analytics') }} as w
+        on d.tenant_id = w.tenant_id
+        and d.activity_date >= {{ utc_date('w.period_start') }} and d.activity_date < {{ utc_date('w.period_end') }}
+    union
+    select w.id
+    from ({{ touched_entities(['oltp.subscription_changes']) }}) as e
+    inner join {{ ref('billing_analytics') }} as w on e.tenant_id = w.tenant_id
 
 ),
 
@@ -23,16 +31,7 @@ windows as (
         {{ utc_date('w.period_end') }} as end_day
     from {{ ref('billing_analytics') }} as w
     where w.is_final and {{ utc_date('w.period_start') }} >= {{ online_from() }}
-        {%- if not full %}
-        and (
-            exists (
-                select from touched_days as t
-                where t.tenant_id = w.tenant_id
-                    and t.activity_date >= {{ utc_date('w.period_start') }} and t.activity_date < {{ utc_date('w.period_end') }}
-            )
-            or w.tenant_id in (select e.tenant_id from ({{ touched_entities(['oltp.subscription_changes']) }}) as e)
-        )
-        {%- endif %}
+        {%- if not full %} and w.id in (select touched_windows.id from touched_windows){% endif %}
 
 ),
 

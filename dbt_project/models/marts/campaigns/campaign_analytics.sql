@@ -15,7 +15,7 @@ with steps as (
     select s.*
     from {{ ref('sequence_step_analytics') }} as s
     {%- if not full %}
-    inner join ({{ touched_campaign_days() }}) as touched
+    inner join ({{ touched_keys(touched_campaign_days) }}) as touched
         on s.tenant_id = touched.tenant_id and s.campaign_id = touched.campaign_id
         and s.activity_date = touched.activity_date
     {%- endif %}

@@ -15,5 +15,5 @@ select
     c.updated as source_updated
 from {{ ref('stg_oltp__campaigns') }} as c
 {%- if not is_full_build() %}
-where (c.tenant_id, c.campaign_id) in ({{ touched_campaigns() }})
+where (c.tenant_id, c.campaign_id) in ({{ touched_keys(touched_campaigns) }})
 {%- endif %}

@@ -14,5 +14,5 @@ select
     c.updated as source_updated
 from {{ ref('stg_oltp__companies') }} as c
 {%- if not is_full_build() %}
-where (c.tenant_id, c.company_id) in ({{ touched_companies() }})
+where (c.tenant_id, c.company_id) in ({{ touched_keys(touched_companies) }})
 {%- endif %}

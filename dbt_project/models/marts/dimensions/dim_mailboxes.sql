@@ -17,5 +17,5 @@ select
 from {{ ref('int_mailboxes') }} as m
 where not m.is_deleted
 {%- if not is_full_build() %}
-    and (m.tenant_id, m.mailbox_id) in ({{ touched_dim_mailboxes() }})
+    and (m.tenant_id, m.mailbox_id) in ({{ touched_keys(touched_dim_mailboxes) }})
 {%- endif %}

@@ -16,5 +16,5 @@ from {{ ref('stg_oltp__campaign_sequence_steps') }} as s
 left join {{ ref('stg_oltp__templates') }} as templates
     on s.tenant_id = templates.tenant_id and s.template_id = templates.template_id
 {%- if not is_full_build() %}
-where (s.tenant_id, s.step_id) in ({{ touched_steps() }})
+where (s.tenant_id, s.step_id) in ({{ touched_keys(touched_steps) }})
 {%- endif %}

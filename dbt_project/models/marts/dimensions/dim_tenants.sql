@@ -18,5 +18,5 @@ left join (
     group by tenant_id
 ) as paid on t.tenant_id = paid.tenant_id
 {%- if not is_full_build() %}
-where t.tenant_id in ({{ touched_tenants() }})
+where t.tenant_id in ({{ touched_keys(touched_tenants) }})
 {%- endif %}

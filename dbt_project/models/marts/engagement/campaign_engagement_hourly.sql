@@ -14,7 +14,7 @@
 with {% if not full -%}
 touched as (
 
-    {{ touched_engagement_hours() }}
+    {{ touched_keys(touched_engagement_hours) }}
 
 ),
 

@@ -16,7 +16,7 @@
 with {% if not full -%}
 touched as materialized (
 
-    {{ touched_ip_days() }}
+    {{ touched_keys(touched_ip_days) }}
 
 ),
 

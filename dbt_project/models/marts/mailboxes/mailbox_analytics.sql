@@ -14,7 +14,7 @@
 with {% if not full -%}
 touched as (
 
-    {{ touched_mailboxes() }}
+    {{ touched_keys(touched_mailboxes) }}
 
 ),
 

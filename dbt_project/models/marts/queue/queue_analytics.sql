@@ -18,7 +18,7 @@ with attempts as (
         {{ queue_class('a.duration_ms') }} as duration_class
     from {{ ref('stg_queue__attempts') }} as a
     {%- if not is_full_build() %}
-    inner join ({{ touched_queue_hours() }}) as touched
+    inner join ({{ touched_keys(touched_queue_hours) }}) as touched
         on a.started >= touched.event_hour and a.started < touched.event_hour + interval '1 hour'
     {%- endif %}
     where a.started >= {{ hours_from() }}

@@ -11,7 +11,7 @@
 with {% if not full -%}
 touched as (
 
-    {{ touched_recipients() }}
+    {{ touched_keys(touched_recipients) }}
 
 ),
 

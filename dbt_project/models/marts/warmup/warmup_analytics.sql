@@ -14,7 +14,7 @@
 with {% if not full -%}
 touched as (
 
-    {{ touched_warmups() }}
+    {{ touched_keys(touched_warmups) }}
 
 ),
 
