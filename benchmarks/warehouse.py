@@ -157,6 +157,7 @@ class Bench:
                         columns=sql.SQL(", ").join(sql.Identifier(n) for n, _ in columns),
                         values=sql.SQL(", ").join(_copied(name, kind) for name, kind in columns),
                         tenant=sql.Identifier(owner),
+                        moment=sql.Identifier("created" if "created" in dict(columns) else owner),
                     ),
                     {"copy": number},
                 ).rowcount
@@ -211,6 +212,7 @@ class Bench:
                 connection.execute(sql.SQL(STATEMENTS["depart"]).format(table=table))
             connection.execute(STATEMENTS["touch_departed"])
             connection.execute(STATEMENTS["forget_arrived"])
+            connection.execute(STATEMENTS["flush"])
         self.build()
 
     def arrive(self, events: int, lag: str, mark: str) -> None:
@@ -236,6 +238,7 @@ class Bench:
                 connection.execute(STATEMENTS["touch"], {**values, "cause": f"content.email_{kind}"})
                 reached += share
             connection.execute(STATEMENTS["remember_arrived"], {"mark": mark})
+            connection.execute(STATEMENTS["flush"])
 
     def questions(self, settings: Settings, clients: int, rounds: int) -> None:
         """Every question by several clients at once, just after a start of the server and warm; and on DuckDB."""

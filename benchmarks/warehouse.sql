@@ -33,11 +33,13 @@ select number from public.bench_copies
 insert into public.bench_copies values (%(copy)s)
 
 -- name: copy
--- The rows of the generated tenants under other ids. Raw keys begin with the tenant, so other keys may stay.
+-- The rows of the generated tenants under other ids, in the order of time, in which production's come. Raw keys begin with
+-- the tenant, so other keys may stay.
 insert into {table} ({columns}, _change_xid, _deleted)
 select {values}, _change_xid, _deleted
 from {table}
 where {tenant} in (select id from public.bench_tenants)
+order by {moment}
 
 -- name: remember_tenants
 -- The generated tenants; everybody else is a copy.
@@ -46,6 +48,10 @@ create table if not exists public.bench_tenants as select id from raw_oltp.tenan
 -- name: active
 -- Seconds of statements in this database since it was made.
 select active_time / 1000 from pg_stat_database where datname = current_database()
+
+-- name: flush
+-- What this session has spent is counted when its transaction ends and not at some moment after.
+select pg_stat_force_next_flush()
 
 -- name: known_tenants
 -- Tenants with figures.

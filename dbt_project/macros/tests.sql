@@ -19,6 +19,21 @@
     {%- endif -%}
 {%- endmacro %}
 
+{# The rows of a large table under the touched keys, each looked up by index as in messages_of. #}
+{% macro touched_rows(name, keys) -%}
+    {%- if everything_is_touched_now() -%}
+    select * from {{ ref(name) }}
+    {%- else -%}
+    select r.*
+    from (select distinct {{ keys | join(', ') }} from {{ ref('int_touched_messages') }}) as touched
+    cross join lateral (
+        select * from {{ ref(name) }} as r
+        where {% for key in keys %}r.{{ key }} = touched.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
+        offset 0
+    ) as r
+    {%- endif -%}
+{%- endmacro %}
+
 {% macro everything_is_touched_now() -%}
     {{ return(run_query('select ' ~ everything_is_touched()).columns[0].values()[0] if execute else false) }}
 {%- endmacro %}

@@ -5,4 +5,5 @@ where f.activity_date > {{ as_of_date() }} - {{ var('final_after_days') }}
     or (f.tenant_id, f.activity_date) in (select t.tenant_id, t.activity_date from {{ ref('int_touched_messages') }} as t)
 group by f.activity_date, f.smtp_ip_address_id
 having (bool_or(f.tenant_id is null) and (count(*) > 1 or sum(f.sent) > 0))
-    or count(distinct (f.vps_instance_id, f.ip_status, f.reputation_state, f.reputation_score, f.blacklist_count, f.domains_assigned)) > 1
+    or min((f.vps_instance_id, f.ip_status, f.reputation_state, f.reputation_score, f.blacklist_count, f.domains_assigned)::text)
+    <> max((f.vps_instance_id, f.ip_status, f.reputation_state, f.reputation_score, f.blacklist_count, f.domains_assigned)::text)

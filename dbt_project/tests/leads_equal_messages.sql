@@ -1,19 +1,17 @@
 -- Fails if a lead's counters differ from those of its messages.
+{%- set keys = ['tenant_id', 'campaign_id', 'lead_id'] %}
 with messages as (
 
     select m.tenant_id, m.campaign_id, m.lead_id, {{ message_counters('m') }}
-    from {{ ref('int_messages') }} as m
+    from ({{ touched_rows('int_messages', keys) }}) as m
     where m.campaign_id is not null and m.lead_id is not null and not m.is_warmup
-        and {{ touched_only('m', ['tenant_id', 'lead_id', 'campaign_id']) }}
     group by m.tenant_id, m.campaign_id, m.lead_id
 
 ),
 
 leads as (
 
-    select f.*
-    from {{ ref('lead_analytics') }} as f
-    where {{ touched_only('f', ['tenant_id', 'lead_id', 'campaign_id']) }}
+    {{ touched_rows('lead_analytics', keys) }}
 
 )
 

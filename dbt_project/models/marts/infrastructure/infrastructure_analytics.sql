@@ -86,8 +86,8 @@ ip_days as (
 
 ),
 
--- What the register says, as far as the day can be told from it.
-known as (
+-- What the register says, as far as the day can be told from it; once for each address and day, not for each of its tenants.
+known as materialized (
 
     select
         d.activity_date,
