@@ -276,6 +276,9 @@ def test_what_changed_ends_where_a_rebuild_ends(built: Warehouse, first_build: B
         if change.startswith("revoke"):
             with pytest.raises(BuildFailed, match="permission denied"):
                 warehouse.build()
+    assert warehouse.rows("select oid::regclass from pg_class where relpersistence = 'u'") == [], (
+        "A crash of the server empties an unlogged table, and with it what the build that died has to say."
+    )
     ((opened,),) = warehouse.rows(SESSIONS)
     again = warehouse.build()
     assert again.started_dbt

@@ -1,6 +1,5 @@
 {{ config(
     materialized='table',
-    unlogged=true,
     indexes=[{'columns': ['tenant_id', 'campaign_id', 'event_hour']}],
     post_hook='analyze {{ this }}'
 ) }}

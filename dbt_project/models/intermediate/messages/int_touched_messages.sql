@@ -1,6 +1,5 @@
 {{ config(
     materialized='table',
-    unlogged=true,
     indexes=[{'columns': ['tenant_id', 'storage_key']}],
     post_hook='analyze {{ this }}'
 ) }}
