@@ -192,9 +192,9 @@ using public.bench_arrived as a
 where e.tenant_id = a.tenant_id and e.storage_key = a.storage_key and e.event_key = md5(a.storage_key || a.mark)
 
 -- name: touch_departed
--- The slices that the loader writes when such events are found deleted.
+-- The slices that the loader writes when the messages themselves have changed: of whatever kind the events were.
 insert into ops.touched_slices (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id)
 select
-  'message', 'content.email_opens', tenant_id, storage_key, (sent at time zone 'UTC')::date, campaign_id, sequence_step_id,
+  'message', 'content.email_messages', tenant_id, storage_key, (sent at time zone 'UTC')::date, campaign_id, sequence_step_id,
   email_account_id, lead_id
 from public.bench_arrived

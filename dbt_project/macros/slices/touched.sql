@@ -48,11 +48,33 @@
     order by tenant_id, storage_key
 {%- endmacro %}
 
+{# The same, of those whose opens and clicks, or whose reports of bounces, may be others now: that of a message itself, and of what
+   is not known to leave them as they are. #}
+{% macro touched_engagement() -%}
+    select distinct tenant_id, storage_key from {{ ref('int_touched_messages') }}
+    where storage_key is not null and may_change_engagement
+{%- endmacro %}
+
+{% macro touched_bounces() -%}
+    select distinct tenant_id, storage_key from {{ ref('int_touched_messages') }}
+    where storage_key is not null and may_change_bounces
+{%- endmacro %}
+
+{# Causes of slices that concern a message's events and are not about events of these tables. #}
+{% macro other_events(tables) -%}
+    {%- set causes = ['time.silence'] -%}
+    {%- for table in ['email_opens', 'email_clicks', 'email_replies', 'email_bounces', 'email_unsubscribes', 'email_complaints', 'warmup_interactions']
+        if table not in tables -%}
+        {%- do causes.append('content.' ~ table) -%}
+    {%- endfor -%}
+    {{ return(causes) }}
+{%- endmacro %}
+
 {# Rows of a model that belong to the messages to recompute. #}
-{% macro of_touched_messages(model, full) -%}
+{% macro of_touched_messages(model, full, touched=touched_messages) -%}
     select e.* from {{ ref(model) }} as e
     {%- if not full %}
-    inner join ({{ touched_keys(touched_messages) }}) as touched
+    inner join ({{ touched_keys(touched) }}) as touched
         on e.tenant_id = touched.tenant_id and e.storage_key = touched.storage_key
     {%- endif %}
 {%- endmacro %}

@@ -3,7 +3,7 @@
     incremental_strategy='slices',
     full_refresh=false,
     unique_key=['tenant_id', 'storage_key', 'event_key'],
-    touched='touched_messages',
+    touched='touched_bounces',
     touched_by=['tenant_id', 'storage_key'],
     indexes=[{'columns': ['tenant_id', 'storage_key', 'event_key'], 'unique': true}]
 ) }}
@@ -17,7 +17,7 @@ with reports as (
         tenant_id, storage_key, event_key, bounced, bounce_type,
         {{ bounce_status('bounce_code', 'bounce_reason') }}::varchar(20) as status_code,
         bounce_reason
-    from ({{ of_touched_messages('stg_content__email_bounces', full) }}) as e
+    from ({{ of_touched_messages('stg_content__email_bounces', full, touched_bounces) }}) as e
     order by tenant_id, storage_key, event_key, bounced, event_id
 
 ),

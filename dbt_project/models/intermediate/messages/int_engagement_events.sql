@@ -3,7 +3,7 @@
     incremental_strategy='slices',
     full_refresh=false,
     unique_key=['tenant_id', 'storage_key', 'kind', 'event_key'],
-    touched='touched_messages',
+    touched='touched_engagement',
     touched_by=['tenant_id', 'storage_key'],
     indexes=[{'columns': ['tenant_id', 'storage_key', 'kind', 'event_key'], 'unique': true}],
     post_hook='create index if not exists int_engagement_events_by_hour on {{ this }} (tenant_id, campaign_id, occurred) where is_counted and campaign_id is not null'
@@ -20,7 +20,7 @@ with messages as (
         coalesce(m.mailbox_id, {{ nobody() }}) as mailbox_id, coalesce(m.delivered, m.sent) as arrived
     from {{ ref('stg_content__email_messages') }} as m
     {%- if not full %}
-    inner join ({{ touched_keys(touched_messages) }}) as touched
+    inner join ({{ touched_keys(touched_engagement) }}) as touched
         on m.tenant_id = touched.tenant_id and m.storage_key = touched.storage_key
     {%- endif %}
     where m.direction = 'outbound' and m.message_type = 'email' and isfinite(m.sent)

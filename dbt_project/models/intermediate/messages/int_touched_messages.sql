@@ -108,7 +108,9 @@ written as (
         tenant_id, storage_key, activity_date, campaign_id,
         coalesce(step_id, {{ nobody() }}) as step_id, coalesce(mailbox_id, {{ nobody() }}) as mailbox_id, lead_id,
         -- A slice does not say it; the message as it was built and as it is now does.
-        null::uuid as smtp_ip_address_id
+        null::uuid as smtp_ip_address_id,
+        cause not in ({{ "'" ~ (other_events(['email_opens', 'email_clicks']) | join("', '")) ~ "'" }}) as may_change_engagement,
+        cause not in ({{ "'" ~ (other_events(['email_bounces']) | join("', '")) ~ "'" }}) as may_change_bounces
     from slices
     where kind = 'message'
 
@@ -134,9 +136,12 @@ places as (
 
     select
         tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id,
-        array_agg(smtp_ip_address_id) filter (where smtp_ip_address_id is not null) as smtp_ip_address_ids
+        array_agg(smtp_ip_address_id) filter (where smtp_ip_address_id is not null) as smtp_ip_address_ids,
+        bool_or(may_change_engagement) as may_change_engagement,
+        bool_or(may_change_bounces) as may_change_bounces
     from (
-        select * from found
+        -- What the slices of a build that died say, they say again.
+        select *, false as may_change_engagement, false as may_change_bounces from found
         union all
         select * from written
     ) as named_or_found
@@ -146,6 +151,8 @@ places as (
 
 select
     tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id,
-    unnest(coalesce(smtp_ip_address_ids, array[null::uuid])) as smtp_ip_address_id
+    unnest(coalesce(smtp_ip_address_ids, array[null::uuid])) as smtp_ip_address_id,
+    may_change_engagement,
+    may_change_bounces
 from places
 order by tenant_id, storage_key
