@@ -7,7 +7,7 @@ with days as (
 
     select
         f.tenant_id,
-        {{ primary_domain('mailboxes.domain', 'suffixes.suffix is not null') }} as primary_domain,
+        {{ primary_domain('mailboxes.domain', last_two_labels('mailboxes.domain') ~ ' in (select suffix from ' ~ ref('public_suffixes') ~ ')') }} as primary_domain,
         f.provider,
         f.activity_date,
         sum(f.sent)::integer as sent,
@@ -16,7 +16,6 @@ with days as (
     from {{ ref('int_provider_days') }} as f
     inner join {{ ref('dim_mailboxes') }} as mailboxes
         on f.tenant_id = mailboxes.tenant_id and f.mailbox_id = mailboxes.mailbox_id
-    left join {{ ref('public_suffixes') }} as suffixes on {{ last_two_labels('mailboxes.domain') }} = suffixes.suffix
     where f.provider in ('gmail', 'yahoo') and mailboxes.domain is not null
     group by f.tenant_id, primary_domain, f.provider, f.activity_date
 
