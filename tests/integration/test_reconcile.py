@@ -69,6 +69,8 @@ def many(tiers: Tiers) -> Tiers:
             [now()],
         )
     load(tiers, MESSAGES)
+    # What is above the horizon when the mark is set is compared again, in the warehouse as at the source.
+    settle(tiers["olap"])
     return tiers
 
 
