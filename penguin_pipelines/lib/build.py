@@ -291,7 +291,7 @@ def environment(url: str, clock: datetime, build: uuid.UUID | None, threads: int
         parts.get("options", ""),
         "-c jit=off",
         "-c timezone=UTC",
-        # What a crash of the server takes back is built again: the slices are consumed after, by a commit that is waited for.
+        # A crash takes back what is built again: the slices are consumed last, by a commit that is waited for.
         "-c synchronous_commit=off",
         f"-c penguin.as_of={clock.astimezone(UTC).isoformat()}",
     ]
