@@ -24,9 +24,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -76,6 +78,7 @@ def main() -> None:
         "--only", nargs="*", choices=["prepare", "full", "increments", "questions"], help="Only these parts."
     )
     options = parser.parse_args()
+    cast("io.TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
     with contextlib.ExitStack() as stack:
         home = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penguin-bench-")))
         settings = Settings(home=home)  # type: ignore[call-arg]
@@ -195,6 +198,7 @@ class Bench:
             for run in range(runs):
                 self.arrive(int(messages * share), lag, f"{share}{lag}{run}{time.time_ns()}")
                 seconds, elapsed, _ = self.build()
+                print(f"  {share:.2%}, {lag}, run {run + 1}: {seconds:,.1f} s of SQL")
                 spent.append(seconds)
                 clock.append(elapsed)
                 self.depart()

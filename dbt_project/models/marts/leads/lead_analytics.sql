@@ -47,3 +47,5 @@ select
 from leads
 left join {{ ref('stg_oltp__campaign_leads') }} as enrolments
     on leads.tenant_id = enrolments.tenant_id and leads.campaign_id = enrolments.campaign_id and leads.lead_id = enrolments.lead_id
+-- The leads of a tenant lie together, and of those the ones that the next build will touch.
+order by leads.tenant_id, leads.last_sent
