@@ -19,7 +19,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{# The rows of a large table under the touched keys, each looked up by index as in messages_of. #}
+{# The rows of a large table under the touched keys, each looked up by index as in summed_messages. #}
 {% macro touched_rows(name, keys) -%}
     {%- if everything_is_touched_now() -%}
     select * from {{ ref(name) }}

@@ -15,7 +15,7 @@
     {%- set temp = arg_dict['temp_relation'] -%}
     {%- set keys = config.require('unique_key') -%}
     {%- set names = arg_dict['temp_columns'] | map(attribute='name') | list -%}
-    analyze {{ temp }};
+    analyze {{ temp }} ({{ keys | join(', ') }});
     {% if config.get('partition_date') and not is_scratch() %}{{ missing_partitions_sql(target, temp, config.get('partition_date')) }}{% endif %}
     {{ vanished_sql(target, temp, keys) }}
     {{ upsert_sql(target, temp, keys, names, arg_dict['dest_columns'] | map(attribute='name') | list) }}
@@ -31,29 +31,39 @@
     where to_regclass(format('%I.%I', '{{ target.schema }}', '{{ target.identifier }}_' || to_char(month, 'YYYYMM'))) is null;
 {%- endmacro %}
 
-{# Deletes by the touched keys, never by those of the result: a slice whose last row vanished has none there. Touched keys
-   that name one row each are first held against the result: what is still there is not looked up. #}
+{# Deletes by the touched keys, never by those of the result: a slice whose last row vanished has none there. The rows to delete
+   are found first, by index for each touched key, and counted: the planner expects one row of several columns, and would look
+   through the result, or the table, for each that there is. #}
 {% macro vanished_sql(target, temp, keys) -%}
     {%- set full = is_full_build() -%}
     {%- set prefix = config.get('touched_by') -%}
-    delete from {{ target }} as t
     {%- if not full %}
-    using (
-        select * from {{ touched_table() }} as t
-        {%- if not prefix %}
-        where {{ has_no_row(temp, keys) }}
-        {%- endif %}
-    ) as touched
+    create temporary table {{ vanished_table() }} on commit drop as
+    select t.* from {{ touched_table() }} as {{ 'touched' if prefix else 't' }}
+    {%- if prefix %}
+    cross join lateral (
+        select {{ keys | join(', ') }} from {{ target }} as t
+        where {% for key in prefix %}{{ same_key('touched', key) }}{{ ' and ' if not loop.last }}{% endfor %}
+        offset 0
+    ) as t
     {%- endif %}
-    where {% if full or prefix %}{{ has_no_row(temp, keys) }}{% else %}true{% endif %}
-    {%- if not full %}
-    {%- for key in prefix or keys %}
-        and {{ same_key('touched', key) }}
-    {%- endfor %}
+    where {{ has_no_row(temp, keys) }};
+    analyze {{ vanished_table() }};
+    {%- endif %}
+    delete from {{ target }} as t
+    {%- if full %}
+    where {{ has_no_row(temp, keys) }}
+    {%- else %}
+    using {{ vanished_table() }} as vanished
+    where {% for key in keys %}{{ same_key('vanished', key) }}{{ ' and ' if not loop.last }}{% endfor %}
     {%- endif %}
     {%- set dated = config.get('partition_date') or config.get('online_date') %}
     {%- if dated %} and t.{{ dated }} >= {{ online_from() }}{% endif %}
     {%- if config.get('keep_when') %} and not ({{ config.get('keep_when') }}){% endif %};
+{%- endmacro %}
+
+{% macro vanished_table() -%}
+    pg_temp.{{ adapter.quote(this.identifier ~ '__vanished') }}
 {%- endmacro %}
 
 {# The touched keys, in the order of the tables they are looked up in: pages that hold neighbours are read once. #}

@@ -33,6 +33,11 @@
     where not w.is_final
 {%- endmacro %}
 
+{# (tenant_id) whose leads changed. #}
+{% macro touched_lead_lists() -%}
+    select distinct tenant_id from ({{ touched_entities(['oltp.leads']) }}) as e
+{%- endmacro %}
+
 {# Revenue counts while a contract is paid for: active, or past_due before it is suspended. #}
 {% macro paid_cents(status, cents) -%}
     case when {{ status }} in ('active', 'past_due') then {{ cents }} else 0 end

@@ -40,23 +40,22 @@
     {{ return(adapter.get_relation(database=target.database, schema=schema, identifier=identifier) if execute else none) }}
 {%- endmacro %}
 
-{# (tenant_id, storage_key) of the messages to recompute, in the order of the tables they are looked up in: pages that hold
-   neighbours are read once. #}
+{# (tenant_id, storage_key) of the messages to recompute, some more than once: all that it was and is has a row of its own. They lie
+   in the order of the tables they are looked up in. #}
 {% macro touched_messages() -%}
-    select distinct tenant_id, storage_key from {{ ref('int_touched_messages') }}
+    select tenant_id, storage_key from {{ ref('int_touched_messages') }}
     where storage_key is not null
-    order by tenant_id, storage_key
 {%- endmacro %}
 
 {# The same, of those whose opens and clicks, or whose reports of bounces, may be others now: that of a message itself, and of what
    is not known to leave them as they are. #}
 {% macro touched_engagement() -%}
-    select distinct tenant_id, storage_key from {{ ref('int_touched_messages') }}
+    select tenant_id, storage_key from {{ ref('int_touched_messages') }}
     where storage_key is not null and may_change_engagement
 {%- endmacro %}
 
 {% macro touched_bounces() -%}
-    select distinct tenant_id, storage_key from {{ ref('int_touched_messages') }}
+    select tenant_id, storage_key from {{ ref('int_touched_messages') }}
     where storage_key is not null and may_change_bounces
 {%- endmacro %}
 
@@ -79,18 +78,37 @@
     {%- endif %}
 {%- endmacro %}
 
-{# Messages with the keys to recompute; `touched` is the macro that renders those, `held` the expression of a key that is no column.
-   By index for each key: how few are touched is hard to foresee over several columns, and a join may go through all
-   messages instead. The offset keeps the planner from making a join of it. #}
-{% macro messages_of(keys, touched, held={}) -%}
-    select m.* from
-    {%- if is_full_build() %} {{ ref('int_messages') }} as m
-    {%- else %} ({{ touched_keys(touched) }}) as touched
+{# Messages of the keys to recompute, summed: the caller's block holds the sums over `m`. `touched` is the macro that renders the keys,
+   `held` the expression of a key that is no column, `by` what else the sums are grouped by, `joins` what that needs.
+   By index for each key: how few are touched is hard to foresee over several columns, and a join may go through all messages
+   instead. Summed key by key, the messages are neither sorted nor kept. #}
+{% macro summed_messages(keys, touched, where='true', by={}, held={}, joins='') -%}
+    {%- set full = is_full_build() -%}
+    {%- set places = [] -%}
+    {%- for key in keys %}{% do places.append(held.get(key, 'm.' ~ key)) %}{% endfor -%}
+    select
+        {%- for key in keys %}
+        {{ places[loop.index0] ~ ' as ' if full else 'touched.' }}{{ key }},
+        {%- endfor %}
+    {%- if not full %}
+        summed.*
+    from ({{ touched_keys(touched) }}) as touched
     cross join lateral (
-        select * from {{ ref('int_messages') }} as m
-        where {% for key in keys %}{{ held.get(key, 'm.' ~ key) }} = touched.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}
-        offset 0
-    ) as m
+        select
+    {%- endif %}
+        {%- for name, expression in by.items() %}
+        {{ expression }} as {{ name }},
+        {%- endfor %}
+        {{ caller() }}
+    from {{ ref('int_messages') }} as m
+    {{ joins }}
+    where {{ where }}
+    {%- if full %}
+    group by {{ (places + by.values() | list) | join(', ') }}
+    {%- else %}
+        {%- for key in keys %} and {{ places[loop.index0] }} = touched.{{ key }}{% endfor %}
+        {{ 'group by ' ~ by.values() | join(', ') if by else 'having count(*) > 0' }}
+    ) as summed
     {%- endif %}
 {%- endmacro %}
 

@@ -8,18 +8,10 @@
     indexes=[{'columns': ['tenant_id', 'campaign_id', 'activity_date', 'send_hour'], 'unique': true}]
 ) }}
 
-with messages as (
-
-    {{ messages_of(['tenant_id', 'campaign_id', 'activity_date'], touched_campaign_send_days) }}
-    where m.campaign_id is not null and not m.is_warmup
-
-)
-
-select
-    tenant_id,
-    campaign_id,
-    activity_date,
-    extract(hour from sent_time at time zone 'UTC')::smallint as send_hour,
-    {{ message_counters() }}
-from messages
-group by tenant_id, campaign_id, activity_date, extract(hour from sent_time at time zone 'UTC')
+{% call summed_messages(
+    ['tenant_id', 'campaign_id', 'activity_date'], touched_campaign_send_days,
+    where='m.campaign_id is not null and not m.is_warmup',
+    by={'send_hour': "extract(hour from m.sent_time at time zone 'UTC')::smallint"}
+) -%}
+    {{ message_counters('m') }}
+{%- endcall %}

@@ -7,18 +7,7 @@
     indexes=[{'columns': ['tenant_id', 'mailbox_id', 'activity_date'], 'unique': true}]
 ) }}
 
-with messages as (
-
-    {{ messages_of(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days) }}
-    where m.is_warmup
-
-)
-
-select
-    tenant_id,
-    mailbox_id,
-    activity_date,
-    mode() within group (order by company_id) as company_id,
-    {{ message_counters() }}
-from messages
-group by tenant_id, mailbox_id, activity_date
+{% call summed_messages(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days, where='m.is_warmup') -%}
+    mode() within group (order by m.company_id) as company_id,
+    {{ message_counters('m') }}
+{%- endcall %}

@@ -10,20 +10,10 @@
     ]
 ) }}
 
-with messages as (
-
-    {{ messages_of(
-        ['tenant_id', 'smtp_ip_address_id', 'activity_date'], touched_ip_traffic,
-        {'smtp_ip_address_id': 'coalesce(m.smtp_ip_address_id, ' ~ nobody() ~ ')'}
-    ) }}
-    where not m.is_warmup
-
-)
-
-select
-    tenant_id,
-    coalesce(smtp_ip_address_id, {{ nobody() }}) as smtp_ip_address_id,
-    activity_date,
-    {{ message_counters() }}
-from messages
-group by tenant_id, coalesce(smtp_ip_address_id, {{ nobody() }}), activity_date
+{% call summed_messages(
+    ['tenant_id', 'smtp_ip_address_id', 'activity_date'], touched_ip_traffic,
+    where='not m.is_warmup',
+    held={'smtp_ip_address_id': 'coalesce(m.smtp_ip_address_id, ' ~ nobody() ~ ')'}
+) -%}
+    {{ message_counters('m') }}
+{%- endcall %}

@@ -7,20 +7,10 @@
     indexes=[{'columns': ['tenant_id', 'mailbox_id', 'activity_date'], 'unique': true}]
 ) }}
 
-with messages as (
-
-    {{ messages_of(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days) }}
-
-)
-
-select
-    tenant_id,
-    mailbox_id,
-    activity_date,
-    mode() within group (order by company_id) as company_id,
-    mode() within group (order by domain_id) as domain_id,
-    {{ message_counters(only='not is_warmup') }},
+{% call summed_messages(['tenant_id', 'mailbox_id', 'activity_date'], touched_mailbox_days) -%}
+    mode() within group (order by m.company_id) as company_id,
+    mode() within group (order by m.domain_id) as domain_id,
+    {{ message_counters('m', only='not m.is_warmup') }},
     count(*)::integer as current_volume,
-    array_agg(distinct campaign_id) filter (where campaign_id is not null and not is_warmup) as campaign_ids
-from messages
-group by tenant_id, mailbox_id, activity_date
+    array_agg(distinct m.campaign_id) filter (where m.campaign_id is not null and not m.is_warmup) as campaign_ids
+{%- endcall %}

@@ -65,16 +65,21 @@ replies as (
 warmups as (
 
     select
-        tenant_id,
-        storage_key,
-        min(interacted) filter (where interaction_type = 'open') as opened,
-        min(interacted) filter (where interaction_type = 'click') as clicked,
-        min(interacted) filter (where interaction_type = 'reply') as replied,
-        count(*) filter (where interaction_type = 'open') as opens_total,
-        count(*) filter (where interaction_type = 'click') as clicks_total
-    from ({{ of_touched_messages('stg_content__warmup_interactions', full) }}) as e
-    where storage_key is not null
-    group by tenant_id, storage_key
+        e.tenant_id,
+        e.storage_key,
+        min(e.interacted) filter (where e.interaction_type = 'open') as opened,
+        min(e.interacted) filter (where e.interaction_type = 'click') as clicked,
+        min(e.interacted) filter (where e.interaction_type = 'reply') as replied,
+        count(*) filter (where e.interaction_type = 'open') as opens_total,
+        count(*) filter (where e.interaction_type = 'click') as clicks_total
+    from {% if full %}{{ ref('stg_content__warmup_interactions') }} as e{% else %}messages
+    cross join lateral (
+        select * from {{ ref('stg_content__warmup_interactions') }} as e
+        where e.tenant_id = messages.tenant_id and e.storage_key = messages.storage_key
+        offset 0
+    ) as e{% endif %}
+    where {{ 'e.storage_key is not null' if full else 'messages.is_warmup' }}
+    group by e.tenant_id, e.storage_key
 
 ),
 

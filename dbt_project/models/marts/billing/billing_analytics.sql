@@ -115,10 +115,10 @@ campaigns as (
 
 leads as (
 
-    select windows.id, count(*) as used
+    select windows.id, sum(l.leads) as used
     from windows
-    inner join {{ ref('stg_oltp__leads') }} as l
-        on windows.tenant_id = l.tenant_id and l.created < windows.period_end
+    inner join {{ ref('int_lead_days') }} as l
+        on windows.tenant_id = l.tenant_id and l.created_date < windows.end_day
     group by windows.id
 
 ),

@@ -8,25 +8,16 @@
 ) }}
 
 -- depends_on: {{ ref('int_usage_windows') }}
-with messages as (
+with days as (
 
-    {{ messages_of(['tenant_id', 'campaign_id', 'step_id', 'activity_date'], touched_step_days) }}
-    where m.campaign_id is not null and not m.is_warmup and m.activity_date >= {{ online_from() }}
-
-),
-
-days as (
-
-    select
-        tenant_id,
-        campaign_id,
-        step_id,
-        activity_date,
+    {% call summed_messages(
+        ['tenant_id', 'campaign_id', 'step_id', 'activity_date'], touched_step_days,
+        where='m.campaign_id is not null and not m.is_warmup and m.activity_date >= ' ~ online_from()
+    ) -%}
         -- The workspace of most messages; of several the smallest id.
-        mode() within group (order by company_id) as company_id,
-        {{ message_counters() }}
-    from messages
-    group by tenant_id, campaign_id, step_id, activity_date
+        mode() within group (order by m.company_id) as company_id,
+        {{ message_counters('m') }}
+    {%- endcall %}
 
 )
 

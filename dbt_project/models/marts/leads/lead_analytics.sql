@@ -7,28 +7,20 @@
 ) }}
 
 -- depends_on: {{ ref('int_usage_windows') }}
-with messages as (
+with leads as (
 
-    {{ messages_of(['tenant_id', 'campaign_id', 'lead_id'], touched_leads) }}
-    where m.campaign_id is not null and m.lead_id is not null and not m.is_warmup
-
-),
-
-leads as (
-
-    select
-        messages.tenant_id,
-        messages.campaign_id,
-        messages.lead_id,
+    {% call summed_messages(
+        ['tenant_id', 'campaign_id', 'lead_id'], touched_leads,
+        where='m.campaign_id is not null and m.lead_id is not null and not m.is_warmup'
+    ) -%}
         -- The workspace of most messages; of several the smallest id.
-        mode() within group (order by messages.company_id) as company_id,
-        {{ message_counters('messages') }},
-        min(messages.sent_time) as first_sent,
-        max(messages.sent_time) as last_sent,
-        max(greatest(messages.last_event_time, messages.opened_time, messages.clicked_time, messages.replied_time)) as last_engaged,
-        {{ utc_date('max(messages.sent_time)') }} as activity_date
-    from messages
-    group by messages.tenant_id, messages.campaign_id, messages.lead_id
+        mode() within group (order by m.company_id) as company_id,
+        {{ message_counters('m') }},
+        min(m.sent_time) as first_sent,
+        max(m.sent_time) as last_sent,
+        max(greatest(m.last_event_time, m.opened_time, m.clicked_time, m.replied_time)) as last_engaged,
+        {{ utc_date('max(m.sent_time)') }} as activity_date
+    {%- endcall %}
 
 )
 

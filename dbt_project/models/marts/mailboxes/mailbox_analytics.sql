@@ -97,8 +97,12 @@ select
     (
         select campaigns.status
         from unnest(rows.campaign_ids) as used (campaign_id)
-        inner join {{ ref('stg_oltp__campaigns') }} as campaigns
-            on campaigns.tenant_id = rows.tenant_id and campaigns.campaign_id = used.campaign_id
+        cross join lateral (
+            select c.status
+            from {{ ref('stg_oltp__campaigns') }} as c
+            where c.tenant_id = rows.tenant_id and c.campaign_id = used.campaign_id
+            offset 0
+        ) as campaigns
         order by array_position(array['sending', 'paused', 'scheduled', 'completed', 'draft'], campaigns.status::text)
         limit 1
     ) as campaign_status,
