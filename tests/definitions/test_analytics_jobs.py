@@ -62,13 +62,13 @@ class Daemon:
     def tick(self) -> dg.SensorResult:
         from penguin_pipelines.defs.analytics_jobs import analytics_jobs
 
-        context = dg.build_sensor_context(
+        with dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursor,
             definitions=self._definitions,
             resources={"queue": TierResource(tier="queue")},
-        )
-        result: Any = analytics_jobs.evaluate_tick(context)
+        ) as context:
+            result: Any = analytics_jobs.evaluate_tick(context)
         self.cursor = result.cursor
         return result
 

@@ -85,12 +85,12 @@ def test_a_slot_is_one_run_and_its_configuration_fits_the_job(definitions: dg.De
     repository = definitions.get_repository_def()
     instance = dg.DagsterInstance.local_temp(str(tmp_path))
     for schedule in repository.schedule_defs:
-        context = dg.build_schedule_context(
+        with dg.build_schedule_context(
             instance=instance,
             scheduled_execution_time=datetime(2026, 3, 1, 2, tzinfo=UTC),
             repository_def=repository,
-        )
-        (request,) = schedule.evaluate_tick(context).run_requests or []
+        ) as context:
+            (request,) = schedule.evaluate_tick(context).run_requests or []
         assert request.run_key == f"{schedule.name}:2026-03-01T02:00+00:00"
         assert request.tags["penguin/slot"] == request.run_key
         job = repository.get_job(schedule.job_name)

@@ -32,10 +32,9 @@ def tick(definitions: dg.Definitions, queue: Any) -> Callable[..., Any]:
     from penguin_pipelines.defs.queue_watch import queue_watch
 
     def run(cursor: str | None = None) -> Any:
-        context = dg.build_sensor_context(
-            cursor=cursor, definitions=definitions, resources={"queue": TierResource(tier="queue")}
-        )
-        return queue_watch.evaluate_tick(context)
+        resources: Any = {"queue": TierResource(tier="queue")}
+        with dg.build_sensor_context(cursor=cursor, definitions=definitions, resources=resources) as context:
+            return queue_watch.evaluate_tick(context)
 
     return run
 
@@ -101,8 +100,8 @@ def test_the_checks_are_the_rules_and_need_no_sensor(definitions: dg.Definitions
 def test_notifications_say_when_there_is_nowhere_to_send_them(definitions: dg.Definitions, queue: Any) -> None:
     from penguin_pipelines.defs.alert_notifications import alert_notifications
 
-    context = dg.build_sensor_context(definitions=definitions, resources={"queue": TierResource(tier="queue")})
-    assert "No channel is configured" in (alert_notifications.evaluate_tick(context).skip_message or "")
+    with dg.build_sensor_context(definitions=definitions, resources={"queue": TierResource(tier="queue")}) as context:
+        assert "No channel is configured" in (alert_notifications.evaluate_tick(context).skip_message or "")
 
 
 def test_a_receiver_that_is_away_fails_no_tick_and_its_secret_is_kept(
@@ -113,6 +112,6 @@ def test_a_receiver_that_is_away_fails_no_tick_and_its_secret_is_kept(
     monkeypatch.setenv("PENGUIN_ALERT_WEBHOOK_URL", "http://127.0.0.1:1/hooks/very-secret")
     queue.execute(STANDING)
     tick()
-    context = dg.build_sensor_context(definitions=definitions, resources={"queue": TierResource(tier="queue")})
-    said = alert_notifications.evaluate_tick(context).skip_message or ""
+    with dg.build_sensor_context(definitions=definitions, resources={"queue": TierResource(tier="queue")}) as context:
+        said = alert_notifications.evaluate_tick(context).skip_message or ""
     assert "webhook: 0 delivered" in said and "cannot be reached" in said and "secret" not in json.dumps(said)
