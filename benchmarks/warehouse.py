@@ -188,8 +188,13 @@ class Bench:
 
     def increments(self, messages: int, runs: int) -> None:
         """Builds after new events for a share of the messages, by lag. The events go again before the next, as if they
-        had never come: messages that were chosen again and again would have ever more of them."""
+        had never come: messages that were chosen again and again would have ever more of them. Before the first the
+        last week is built once: the builds of its hours would have left its pages in memory."""
         self.depart()
+        with db.connect(self.url, "olap") as connection:
+            connection.execute(STATEMENTS["touch_week"], {"from": self.present - timedelta(days=7)})
+        spent, _, _ = self.build()
+        print(f"\nthe last week, after a start: {spent:,.1f} s of SQL")
         known = self.home / "full_build_seconds"
         whole = float(known.read_text()) if known.exists() else None
         print(f"\n{'new events for':<34}{'SQL s':>10}{'spread':>18}{'clock s':>10}{'of full':>9}")
@@ -246,36 +251,29 @@ class Bench:
 
     def questions(self, settings: Settings, clients: int, rounds: int) -> None:
         """Every question by several clients at once, just after a start of the server and warm, which means that each
-        tenant has had every answer once; and on DuckDB."""
+        tenant has had every answer once and the sessions stay, as those of an application do; and on DuckDB."""
         services.down(settings, lambda _: None)
         self.urls = services.up(settings, lambda _: None).urls
         self.url = self.urls["olap"]
         tenants = [str(row[0]) for row in self.ask("known_tenants")]
         today = self.present.date().isoformat()
         print(f"\n{len(QUESTIONS)} questions, {len(tenants)} tenants, {clients} clients")
-        _report("first after a start", _asked(lambda: self._client(today), tenants, clients, 1))
-        with ThreadPoolExecutor(clients) as pool:
-            list(pool.map(lambda first: self._warm(today, tenants[first::clients]), range(clients)))
-        _report("warm", _asked(lambda: self._client(today), tenants, clients, rounds))
+        with contextlib.ExitStack() as stack:
+            sessions = [stack.enter_context(self._client(today)) for _ in range(clients)]
+            _report("first after a start", _asked(sessions, tenants, 1))
+            _warm(sessions, tenants)
+            _report("warm", _asked(sessions, tenants, rounds))
         try:
             import duckdb  # type: ignore[import-not-found]
         except ImportError:
             print("\nDuckDB is left out, because duckdb is not installed.")
             return
-        with tempfile.TemporaryDirectory(prefix="penguin-duckdb-") as folder:
+        with tempfile.TemporaryDirectory(prefix="penguin-duckdb-") as folder, contextlib.ExitStack() as stack:
             base = duckdb.connect()
             self._export(base, Path(folder))
-            _report(
-                "DuckDB over Parquet, warm",
-                _asked(lambda: _duckdb_client(base, today), tenants, clients, rounds),
-            )
-
-    def _warm(self, today: str, tenants: list[str]) -> None:
-        """Every question for each of the tenants."""
-        with self._client(today) as ask:
-            for tenant in tenants:
-                for name in QUESTIONS:
-                    ask(tenant, name)
+            sessions = [stack.enter_context(_duckdb_client(base, today)) for _ in range(clients)]
+            _warm(sessions, tenants)
+            _report("DuckDB over Parquet, warm", _asked(sessions, tenants, rounds))
 
     def _export(self, base: Any, folder: Path) -> None:
         """Every mart view that a question reads, as one Parquet file behind a view of the same name."""
@@ -333,25 +331,37 @@ def _duckdb_client(base: Any, today: str) -> Iterator[Ask]:
         yield ask
 
 
-def _asked(
-    client: Callable[[], contextlib.AbstractContextManager[Ask]], tenants: list[str], clients: int, rounds: int
-) -> dict[str, list[float]]:
-    """Seconds by question: every client asks all of them in an order of its own, each for some tenant."""
+def _warm(sessions: list[Ask], tenants: list[str]) -> None:
+    """Every question for every tenant; each session asks for some of them."""
+
+    def work(number: int) -> None:
+        for tenant in tenants[number :: len(sessions)]:
+            for name in QUESTIONS:
+                sessions[number](tenant, name)
+
+    _at_once(work, len(sessions))
+
+
+def _asked(sessions: list[Ask], tenants: list[str], rounds: int) -> dict[str, list[float]]:
+    """Seconds by question: every session asks all of them in an order of its own, each for some tenant."""
     seconds: dict[str, list[float]] = {name: [] for name in QUESTIONS}
 
     def work(number: int) -> None:
         draw = random.Random(number)
-        with client() as ask:
-            for _ in range(rounds):
-                for name in draw.sample(list(QUESTIONS), len(QUESTIONS)):
-                    began = time.perf_counter()
-                    ask(draw.choice(tenants), name)
-                    seconds[name].append(time.perf_counter() - began)
+        for _ in range(rounds):
+            for name in draw.sample(list(QUESTIONS), len(QUESTIONS)):
+                began = time.perf_counter()
+                sessions[number](draw.choice(tenants), name)
+                seconds[name].append(time.perf_counter() - began)
 
+    _at_once(work, len(sessions))
+    return seconds
+
+
+def _at_once(work: Callable[[int], None], clients: int) -> None:
     with ThreadPoolExecutor(clients) as pool:
         for done in [pool.submit(work, number) for number in range(clients)]:
             done.result()
-    return seconds
 
 
 def _copied(name: str, kind: str) -> sql.Composable:
