@@ -47,11 +47,16 @@
     where storage_key is not null
 {%- endmacro %}
 
-{# The same, of those whose opens and clicks, or whose reports of bounces, may be others now: that of a message itself, and of what
-   is not known to leave them as they are. #}
+{# The same, of those whose opens and clicks, replies or reports of bounces may be others now or be booked elsewhere: that of a
+   message itself, and of what is not known to leave them as they are. #}
 {% macro touched_engagement() -%}
     select tenant_id, storage_key from {{ ref('int_touched_messages') }}
     where storage_key is not null and may_change_engagement
+{%- endmacro %}
+
+{% macro touched_replies() -%}
+    select tenant_id, storage_key from {{ ref('int_touched_messages') }}
+    where storage_key is not null and may_change_replies
 {%- endmacro %}
 
 {% macro touched_bounces() -%}

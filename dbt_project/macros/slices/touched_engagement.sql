@@ -59,12 +59,12 @@
     where event_hour >= {{ hours_from() }}
     union
     select e.tenant_id, e.campaign_id, date_trunc('hour', e.occurred)
-    from ({{ touched_messages() }}) as touched
+    from ({{ touched_engagement() }}) as touched
     inner join {{ ref('int_engagement_events') }} as e on touched.tenant_id = e.tenant_id and touched.storage_key = e.storage_key
     where e.campaign_id is not null and e.is_counted and e.occurred >= {{ hours_from() }}
     union
     select m.tenant_id, m.campaign_id, date_trunc('hour', m.replied_time)
-    from ({{ touched_messages() }}) as touched
+    from ({{ touched_replies() }}) as touched
     inner join {{ ref('int_messages') }} as m on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
     where m.campaign_id is not null and not m.is_warmup and m.replied_time >= {{ hours_from() }}
 {%- endmacro %}

@@ -11,19 +11,13 @@
 -- Hours in which the messages to recompute had events until now, read before the events are computed anew: an event that
 -- moves to another hour, campaign or class must not stay behind in its old one.
 {%- if messages is not none and events is not none %}
-with touched as (
-
-    {{ touched_messages() }}
-
-)
-
 select e.tenant_id, e.campaign_id, date_trunc('hour', e.occurred) as event_hour
-from touched
+from ({{ touched_engagement() }}) as touched
 inner join {{ events }} as e on touched.tenant_id = e.tenant_id and touched.storage_key = e.storage_key
 where e.campaign_id is not null and e.is_counted
 union
 select m.tenant_id, m.campaign_id, date_trunc('hour', m.replied_time)
-from touched
+from ({{ touched_replies() }}) as touched
 inner join {{ messages }} as m on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
 where m.campaign_id is not null and m.replied_time is not null
 {%- else %}

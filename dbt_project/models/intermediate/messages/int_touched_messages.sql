@@ -73,7 +73,9 @@ touched as (
 held as (
 
     select m.tenant_id, m.storage_key, m.activity_date, m.campaign_id, m.step_id, m.mailbox_id, m.lead_id,
-        coalesce(m.smtp_ip_address_id, {{ nobody() }}) as smtp_ip_address_id
+        coalesce(m.smtp_ip_address_id, {{ nobody() }}) as smtp_ip_address_id,
+        -- Its hours are booked elsewhere, though nothing happened in them.
+        (m.tenant_id, m.mailbox_id) in (select tenant_id, mailbox_id from moved_mailboxes) as has_moved
     from touched
     inner join {{ messages }} as m on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
 
@@ -94,7 +96,7 @@ coming as (
     select
         m.tenant_id, m.storage_key, {{ utc_date('m.sent') }} as activity_date, m.campaign_id,
         coalesce(m.step_id, {{ nobody() }}) as step_id, coalesce(m.mailbox_id, {{ nobody() }}) as mailbox_id, m.lead_id,
-        coalesce(m.smtp_ip_address_id, {{ nobody() }}) as smtp_ip_address_id
+        coalesce(m.smtp_ip_address_id, {{ nobody() }}) as smtp_ip_address_id, false as has_moved
     from touched
     inner join {{ ref('stg_content__email_messages') }} as m
         on touched.tenant_id = m.tenant_id and touched.storage_key = m.storage_key
@@ -110,6 +112,7 @@ written as (
         -- A slice does not say it; the message as it was built and as it is now does.
         null::uuid as smtp_ip_address_id,
         cause not in ({{ "'" ~ (other_events(['email_opens', 'email_clicks']) | join("', '")) ~ "'" }}) as may_change_engagement,
+        cause not in ({{ "'" ~ (other_events(['email_replies', 'warmup_interactions']) | join("', '")) ~ "'" }}) as may_change_replies,
         cause not in ({{ "'" ~ (other_events(['email_bounces']) | join("', '")) ~ "'" }}) as may_change_bounces
     from slices
     where kind = 'message'
@@ -126,7 +129,7 @@ found as (
     {%- if unfinished is not none %}
     -- Of a build that died: it may have written what a message is now, and where it was before is known here alone.
     union
-    select tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id, smtp_ip_address_id from {{ unfinished }}
+    select tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id, smtp_ip_address_id, false from {{ unfinished }}
     {%- endif %}
 
 ),
@@ -138,10 +141,14 @@ places as (
         tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id,
         array_agg(smtp_ip_address_id) filter (where smtp_ip_address_id is not null) as smtp_ip_address_ids,
         bool_or(may_change_engagement) as may_change_engagement,
+        bool_or(may_change_replies) as may_change_replies,
         bool_or(may_change_bounces) as may_change_bounces
     from (
         -- What the slices of a build that died say, they say again.
-        select *, false as may_change_engagement, false as may_change_bounces from found
+        select
+            tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id, smtp_ip_address_id,
+            has_moved as may_change_engagement, has_moved as may_change_replies, false as may_change_bounces
+        from found
         union all
         select * from written
     ) as named_or_found
@@ -153,6 +160,7 @@ select
     tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id,
     unnest(coalesce(smtp_ip_address_ids, array[null::uuid])) as smtp_ip_address_id,
     may_change_engagement,
+    may_change_replies,
     may_change_bounces
 from places
 order by tenant_id, storage_key
