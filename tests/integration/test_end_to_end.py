@@ -96,7 +96,7 @@ def _assert_recount_agrees(tiers: Mapping[str, str], as_of: datetime) -> None:
         messages, PROVIDER_DAYS
     )
     assert {key: n for key, (n,) in _keyed(tiers["olap"], DELAYS, 6).items()} == recount.delays(messages)
-    ((data_as_of,),) = _keyed(tiers["olap"], "select min(source_read) from ops.bookmarks", 1)
+    ((data_as_of,),) = _keyed(tiers["olap"], "select distinct data_as_of from marts.sequence_step_exposure", 1)
     assert _keyed(tiers["olap"], EXPOSURE, 2) == recount.exposure(tiers["oltp"], messages, data_as_of)  # type: ignore[arg-type]
     pairs = {key: p for key, (p,) in _keyed(tiers["olap"], COMPARISON, 2).items()}
     counted = recount.comparison(messages, "opened_tracked")
