@@ -1,7 +1,8 @@
 """Readers query every mart and view without pause while the warehouse is built, rebuilt and its dbt killed.
 
 Reports what was missing, empty, or waited for a lock for half a second, and how long the longest answers took, waiting
-and work together. The suite runs the same readers for a few seconds (tests/integration/test_readers.py).
+and work together, beside what they took while nothing was built. The suite runs the same readers for a few seconds
+(tests/integration/test_readers.py).
 
     python -m benchmarks.readers --messages 200000 --rounds 5
 
@@ -36,6 +37,8 @@ from penguin_pipelines.synthetic import Options, generate
 
 LONGEST = 0.5
 """Seconds that no reader may wait."""
+ALONE = 20
+"""Seconds of reading before the first build."""
 RELATIONS = """
 select n.nspname, c.relname
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
@@ -167,6 +170,8 @@ def _rounds(urls: dict[str, str], options: argparse.Namespace, home: Path) -> in
     with psycopg.connect(urls["olap"]) as connection:
         row = connection.execute("select tenant_id::text from marts.campaign_analytics limit 1").fetchone()
         assert row is not None
+    with reading(urls["olap"], row[0], readers=options.readers) as alone:
+        time.sleep(ALONE)
     seen = Seen()
     try:
         with reading(urls["olap"], row[0], readers=options.readers) as seen:
@@ -174,7 +179,7 @@ def _rounds(urls: dict[str, str], options: argparse.Namespace, home: Path) -> in
                 _round(number, urls, options.messages, home)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
-    return _tell(seen)
+    return _tell(seen, alone)
 
 
 def _round(number: int, urls: dict[str, str], messages: int, home: Path) -> None:
@@ -190,13 +195,14 @@ def _round(number: int, urls: dict[str, str], messages: int, home: Path) -> None
     print(f"round {number}: rebuilt in {result.seconds:.1f} s", flush=True)
 
 
-def _tell(seen: Seen) -> int:
+def _tell(seen: Seen, alone: Seen) -> int:
     print(f"{sum(seen.reads.values()):,} reads of {len(seen.reads)} marts and views")
     print(f"missing or waited {LONGEST} s for a lock: {len(seen.errors)}; empty: {sum(seen.empty.values())}")
     for line in seen.errors[:10]:
         print(f"  {line}")
     for relation, seconds in sorted(seen.longest.items(), key=lambda item: -item[1])[:10]:
-        print(f"  {relation:<50} longest answer {seconds * 1000:8.1f} ms")
+        before = alone.longest.get(relation, 0.0)
+        print(f"  {relation:<50} longest answer {seconds * 1000:8.1f} ms, without a build {before * 1000:8.1f} ms")
     return 1 if seen.errors or seen.empty or max(seen.longest.values(), default=0) > LONGEST else 0
 
 
