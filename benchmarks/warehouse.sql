@@ -198,12 +198,3 @@ select
   'message', 'content.email_messages', tenant_id, storage_key, (sent at time zone 'UTC')::date, campaign_id, sequence_step_id,
   email_account_id, lead_id
 from public.bench_arrived
-
--- name: touch_week
--- Slices of all messages since a time, as if each had changed.
-insert into ops.touched_slices (kind, cause, tenant_id, storage_key, activity_date, campaign_id, step_id, mailbox_id, lead_id)
-select
-  'message', 'content.email_messages', tenant_id, storage_key, (sent at time zone 'UTC')::date, campaign_id, sequence_step_id,
-  email_account_id, lead_id
-from public.bench_ages
-where sent >= %(from)s

@@ -21,6 +21,13 @@
     {%- endif %}
 {%- endmacro %}
 
+{# (tenant_id, lead_id) of the people with a touched message. #}
+{% macro touched_people() -%}
+    select tenant_id, lead_id
+    from {{ ref('int_touched_messages') }}
+    where campaign_id is not null and lead_id is not null
+{%- endmacro %}
+
 {# (tenant_id, mailbox_id, activity_date) of the warmup facts to recompute: the days of touched messages and the six after
    each, whose health looks back on them; open days of a changed plan; days that close; days without a window. #}
 {% macro touched_warmups() -%}

@@ -13,20 +13,27 @@ with steps as not materialized (
 
 ),
 
-mailed as not materialized (
+messages as not materialized (
 
-    select
-        m.tenant_id, m.campaign_id, m.lead_id, steps.position,
-        max(m.delivered) as delivered,
-        max(m.opened_tracked) as opened,
-        max(m.clicked_tracked) as clicked,
-        max(m.replied) as replied,
-        sum(m.opens_total) as opens_total,
-        max(m.activity_date) as last_day
+    select m.*, steps.position
     from {{ ref('int_messages') }} as m
     inner join steps on m.tenant_id = steps.tenant_id and m.campaign_id = steps.campaign_id and m.step_id = steps.step_id
     where m.campaign_id is not null and m.lead_id is not null and not m.is_warmup
-    group by m.tenant_id, m.campaign_id, m.lead_id, steps.position
+
+),
+
+mailed as (
+
+    select
+        tenant_id, campaign_id, lead_id, position,
+        max(delivered) as delivered,
+        max(opened_tracked) as opened,
+        max(clicked_tracked) as clicked,
+        max(replied) as replied,
+        sum(opens_total) as opens_total,
+        max(activity_date) as last_day
+    from messages
+    group by tenant_id, campaign_id, lead_id, position
 
 ),
 
@@ -49,7 +56,7 @@ by_step as (
 furthest as (
 
     select tenant_id, campaign_id, lead_id, max(position) as position
-    from mailed
+    from messages
     group by tenant_id, campaign_id, lead_id
 
 ),
