@@ -190,8 +190,8 @@ class Bench:
 
     def increments(self, messages: int, runs: int) -> None:
         """Builds after new events for a share of the messages, by lag. The events go again before the next, as if they
-        had never come: messages that were chosen again and again would have ever more of them. Some are not counted:
-        before the first that is, they have read the pages of the last week, as the builds of its hours would have."""
+        had never come: messages that were chosen again and again would have ever more of them. The first ones are not
+        counted: they read the pages of the last week into memory, as the builds of its hours would have."""
         self.depart()
         for run in range(UNCOUNTED):
             print(f"  not counted: {self.increment(messages // 100, 'recent', run)[0]:,.1f} s of SQL")
