@@ -117,10 +117,10 @@ def totals(frame: pd.DataFrame, keys: list[str]) -> dict[tuple[object, ...], tup
     return {key: tuple(int(v) for v in row) for key, row in zip(grouped.index, grouped.to_numpy(), strict=True)}
 
 
-def leads(frame: pd.DataFrame) -> dict[tuple[object, ...], tuple[object, ...]]:
-    """Points, first and last send and last engagement of each lead in a campaign."""
+def leads(frame: pd.DataFrame, keys: list[str]) -> dict[tuple[object, ...], tuple[object, ...]]:
+    """Points, first and last send and last engagement of each lead, in a campaign or over all, from campaign mail."""
     found: dict[tuple[object, ...], tuple[object, ...]] = {}
-    for key, rows in frame.dropna(subset=["campaign_id", "lead_id"]).groupby(["tenant_id", "campaign_id", "lead_id"]):
+    for key, rows in frame.dropna(subset=["campaign_id", "lead_id"]).groupby(keys):
         sums = rows[COUNTERS].sum()
         points = 5 * sums.opened_tracked + 10 * sums.clicked_tracked + 15 * sums.replied
         points = max(0, min(100, points - 10 * sums.bounced - 50 * sums.spam_complaints))

@@ -31,6 +31,8 @@ LEADS = """
 select tenant_id::text, campaign_id::text, lead_id::text, lead_score, first_sent, last_sent, last_engaged
 from marts.lead_analytics
 """
+PEOPLE = ["tenant_id", "lead_id"]
+SCORES = "select tenant_id::text, lead_id::text, points, first_sent, last_sent, last_engaged from marts.lead_scores"
 HOURS = """
 select tenant_id::text, campaign_id::text, event_hour, device_type, mail_client, opens, clicks, replies
 from marts.campaign_engagement_hourly
@@ -95,7 +97,10 @@ def _assert_recount_agrees(tiers: Mapping[str, str], as_of: datetime) -> None:
     assert len(messages) > 1_000
     for mart, keys in FACTS.items():
         assert _facts(tiers["olap"], mart) == recount.totals(messages, keys), mart
-    assert _keyed(tiers["olap"], LEADS, 3) == recount.leads(messages)
+    assert _keyed(tiers["olap"], LEADS, 3) == recount.leads(messages, FACTS["lead_analytics"])
+    campaign_mail = messages.dropna(subset=["campaign_id"])
+    assert _facts(tiers["olap"], "lead_scores", PEOPLE) == recount.totals(campaign_mail, PEOPLE)
+    assert _keyed(tiers["olap"], SCORES, 2) == recount.leads(messages, PEOPLE)
     assert _keyed(tiers["olap"], HOURS, 5) == recount.hours(messages)
     assert _facts(tiers["olap"], "intermediate.int_send_hours", SEND_HOURS) == recount.totals(messages, SEND_HOURS)
     assert _facts(tiers["olap"], "intermediate.int_provider_days", PROVIDER_DAYS) == recount.totals(

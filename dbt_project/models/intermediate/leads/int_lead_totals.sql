@@ -2,7 +2,7 @@
     materialized='incremental', incremental_strategy='slices', full_refresh=false,
     unique_key=['tenant_id', 'lead_id'], touched='touched_people',
     indexes=[{'columns': ['tenant_id', 'lead_id'], 'unique': true}],
-    post_hook='create index if not exists int_lead_totals_hot on {{ this }} (tenant_id) where points >= ' ~ var('hot_lead_score')
+    post_hook='create index if not exists int_lead_totals_by_points on {{ this }} (tenant_id, points) where points > 0'
 ) }}
 
 -- A person over all campaigns of the tenant: points add up, and whoever unsubscribed anywhere has none.
@@ -41,5 +41,5 @@ select
     *,
     {{ lead_points('opened_tracked', 'clicked_tracked', 'replied', 'bounced', 'spam_complaints', 'unsubscribed') }} as points
 from totals
--- As lead_analytics lies.
+-- In the order of lead_analytics.
 order by tenant_id, last_sent
