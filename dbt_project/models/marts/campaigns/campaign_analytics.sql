@@ -37,15 +37,18 @@ days as (
 
 ),
 
--- Enrolments up to the end of each day: running sums over the days on which leads came or went.
+-- Enrolments up to the end of each day: running sums over the days on which leads came or went. The day's figures go along
+-- in the same rows, for a join back to them may be planned as a loop that sums everything anew for each.
 movements as (
 
-    select tenant_id, campaign_id, activity_date as day, 0 as enrolled, 0 as completed, true as is_fact
+    select days.*, 0 as enrolled, 0 as completed, true as is_fact
     from days
 
     union all
 
-    select e.tenant_id, e.campaign_id, e.day, e.enrolled, e.completed, false as is_fact
+    select
+        e.tenant_id, e.campaign_id, e.day, null as company_id, null as billing_id,
+        {% for name in counter_names() %}null as {{ name }}, {% endfor %}e.enrolled, e.completed, false as is_fact
     from {{ ref('int_enrolment_days') }} as e
     where (e.tenant_id, e.campaign_id) in (select days.tenant_id, days.campaign_id from days)
 
@@ -55,31 +58,32 @@ running as (
 
     select
         tenant_id,
+        company_id,
         campaign_id,
-        day,
+        activity_date,
+        {{ counters() }},
+        billing_id,
         is_fact,
-        sum(enrolled) over up_to_day as enrolled,
-        sum(completed) over up_to_day as completed
+        sum(enrolled) over up_to_day as leads_enrolled,
+        sum(completed) over up_to_day as leads_completed
     from movements
-    window up_to_day as (partition by tenant_id, campaign_id order by day range unbounded preceding)
+    window up_to_day as (partition by tenant_id, campaign_id order by activity_date range unbounded preceding)
 
 )
 
 select
-    days.tenant_id,
-    days.company_id,
-    days.campaign_id,
-    days.activity_date,
-    {{ counters('days') }},
+    running.tenant_id,
+    running.company_id,
+    running.campaign_id,
+    running.activity_date,
+    {{ counters('running') }},
     campaigns.status,
-    running.enrolled::integer as leads_total,
-    greatest(running.enrolled - running.completed, 0)::integer as active_leads,
-    running.completed::integer as completed_leads,
-    days.billing_id,
-    {{ is_final('days.activity_date') }} as is_final
-from days
-inner join running
-    on days.tenant_id = running.tenant_id and days.campaign_id = running.campaign_id
-    and days.activity_date = running.day and running.is_fact
+    running.leads_enrolled::integer as leads_total,
+    greatest(running.leads_enrolled - running.leads_completed, 0)::integer as active_leads,
+    running.leads_completed::integer as completed_leads,
+    running.billing_id,
+    {{ is_final('running.activity_date') }} as is_final
+from running
 left join {{ ref('stg_oltp__campaigns') }} as campaigns
-    on days.tenant_id = campaigns.tenant_id and days.campaign_id = campaigns.campaign_id
+    on running.tenant_id = campaigns.tenant_id and running.campaign_id = campaigns.campaign_id
+where running.is_fact
