@@ -1,31 +1,26 @@
 {# Tests run after every build. On an incremental build they look at what was touched, so their cost grows with the change;
    a condition is written as a mark in `where` and filled in here, for a `where` may not call macros. #}
 
-{% macro touched_days_only(alias) -%}
-    {{ touched_only(alias, ['tenant_id', 'activity_date']) }}
-{%- endmacro %}
-
-{% macro touched_messages_only(alias) -%}
-    {{ touched_only(alias, ['tenant_id', 'storage_key']) }}
-{%- endmacro %}
-
 {# Decided before the query is written, not by an OR inside it, which would read the whole table whatever was touched. #}
-{% macro touched_only(alias, keys) -%}
+{% macro touched_days_only(alias) -%}
     {%- if everything_is_touched_now() -%}
     true
     {%- else -%}
-    ({% for key in keys %}{{ alias }}.{{ key }}{{ ', ' if not loop.last }}{% endfor %})
-    in (select {% for key in keys %}t.{{ key }}{{ ', ' if not loop.last }}{% endfor %} from {{ ref('int_touched_messages') }} as t)
+    ({{ alias }}.tenant_id, {{ alias }}.activity_date)
+    in (select t.tenant_id, t.activity_date from {{ ref('int_touched_messages') }} as t)
     {%- endif -%}
 {%- endmacro %}
 
-{# The rows of a large table under the touched keys, each looked up by index as in summed_messages. #}
+{# The rows of a large table under the touched keys, each looked up by index as in summed_messages; the keys in order, because
+   pages that hold neighbours are read once. #}
 {% macro touched_rows(name, keys) -%}
     {%- if everything_is_touched_now() -%}
     select * from {{ ref(name) }}
     {%- else -%}
     select r.*
-    from (select distinct {{ keys | join(', ') }} from {{ ref('int_touched_messages') }}) as touched
+    from (
+        select distinct {{ keys | join(', ') }} from {{ ref('int_touched_messages') }} order by {{ keys | join(', ') }}
+    ) as touched
     cross join lateral (
         select * from {{ ref(name) }} as r
         where {% for key in keys %}r.{{ key }} = touched.{{ key }}{{ ' and ' if not loop.last }}{% endfor %}

@@ -60,6 +60,7 @@ moved_mailboxes as (
 
 ),
 
+-- In the order of the tables they are looked up in: pages that hold neighbours are read once.
 touched as (
 
     select tenant_id, storage_key from named
@@ -67,6 +68,7 @@ touched as (
     select m.tenant_id, m.storage_key
     from {{ messages }} as m
     inner join moved_mailboxes on m.tenant_id = moved_mailboxes.tenant_id and m.mailbox_id = moved_mailboxes.mailbox_id
+    order by tenant_id, storage_key
 
 ),
 
