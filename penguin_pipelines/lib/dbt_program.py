@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -75,8 +76,12 @@ def run(arguments: Sequence[str], manifest: Any = None) -> int:
 
 def _say(message: Any) -> None:
     if message.info.name in _RESULTS or message.info.level == "error":
-        sys.stdout.write(f"{env_scrubber(json.dumps(msg_to_dict(message), default=str))}\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{env_scrubber(json.dumps(msg_to_dict(message), default=str))}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The build that listened died, and what follows is wanted by nobody. An error would end this thread alone.
+            os._exit(1)
 
 
 if __name__ == "__main__":

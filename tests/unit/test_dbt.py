@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import UUID
@@ -169,3 +171,23 @@ def test_every_view_for_readers_has_a_contract() -> None:
     for view in views:
         assert view["config"]["contract"]["enforced"], view["name"]
         assert all(column["data_type"] for column in view["columns"].values()), view["name"]
+
+
+TELLS_NOBODY = """
+import threading
+from types import SimpleNamespace
+from penguin_pipelines.lib import dbt_program
+dbt_program.msg_to_dict = lambda message: {}
+error = SimpleNamespace(info=SimpleNamespace(name="", level="error"))
+threading.Thread(target=dbt_program._say, args=[error]).start()
+threading.Event().wait()
+"""
+
+
+def test_dbt_ends_when_the_build_that_listened_is_dead() -> None:
+    listens, tells = os.pipe()
+    os.close(listens)
+    # A thread tells, as dbt's do: an error that ends the thread leaves the others waiting for it, for ever.
+    ended = subprocess.run([sys.executable, "-c", TELLS_NOBODY], stdout=tells, check=False, timeout=120)
+    os.close(tells)
+    assert ended.returncode == 1
