@@ -55,14 +55,15 @@
     {%- endif -%}
 {%- endmacro %}
 
+{# A rebuild, or checks that were asked for by themselves (`checking` in lib/build.py): what was touched is no measure there. #}
 {% macro everything_is_touched() -%}
-    exists (
+    current_setting('penguin.check_everything', true) = 'on' or exists (
         select from ops.touched_slices
         where kind = 'all' and coalesce(current_setting('penguin.build_id', true), '') in ('', build_id::text)
     )
 {%- endmacro %}
 
-{# Fails for two rows with the same values in all of `columns`. Where Postgres refuses such a row, it is enough that it does. #}
+{# Where Postgres refuses two such rows, it is enough that it does. #}
 {% test unique_together(model, columns) %}
 {%- if is_unique_by_index(model, columns) %}
 select 'two rows' as failure where false
@@ -90,3 +91,59 @@ having count(*) > 1
         )") if execute else none -%}
     {{ return(found.columns[0].values()[0] if found else false) }}
 {%- endmacro %}
+
+{% test equal_their_days(model, days, keys) %}
+{%- set everything = everything_is_touched_now() %}
+{%- set month = month_of('f.activity_date') %}
+with touched as (
+
+    select distinct tenant_id, {{ month_of('activity_date') }} as month
+    from {{ ref('int_touched_messages') }}
+    where activity_date >= {{ online_from() }}
+
+),
+
+days as (
+
+    select {{ month }} as month, {% for key in keys %}f.{{ key }}, {% endfor %}{{ message_counters('f') }}
+    from {{ ref(days) }} as f
+    {%- if everything %}
+    where f.activity_date >= {{ online_from() }}
+    {%- else %}
+    inner join touched
+        on f.tenant_id = touched.tenant_id
+        and f.activity_date >= touched.month and f.activity_date <= {{ last_day_of('touched.month') }}
+    {%- endif %}
+    group by {{ month }}{% for key in keys %}, f.{{ key }}{% endfor %}
+
+),
+
+months as (
+
+    select m.*
+    from {{ model }} as m
+    where m.month >= {{ online_from() }}
+        {%- if not everything %}
+        and (m.tenant_id, m.month) in (select touched.tenant_id, touched.month from touched)
+        {%- endif %}
+
+)
+
+select coalesce(months.tenant_id, days.tenant_id) as tenant_id, coalesce(months.month, days.month) as month
+from days
+full join months
+    on days.month = months.month{% for key in keys %} and days.{{ key }} = months.{{ key }}{% endfor %}
+where {{ counters_differ('months', 'days') }}
+
+union all
+
+select m.tenant_id, m.month
+from {{ model }} as m
+where m.month >= {{ online_from() }} and m.is_final is distinct from {{ is_final(last_day_of('m.month')) }}
+{% endtest %}
+
+{% test become_final(model) %}
+select f.tenant_id, f.activity_date
+from {{ model }} as f
+where not f.is_final and {{ is_final('f.activity_date') }} and f.activity_date >= {{ online_from() }}
+{% endtest %}

@@ -1,4 +1,5 @@
 -- Fails if, for a tenant and day, the mail by sending address differs from the mail by mailbox.
+{{ config(meta={'dagster': {'ref': {'name': 'infrastructure_analytics'}}}) }}
 with addresses as (
 
     select f.tenant_id, f.activity_date, {{ message_counters('f') }}

@@ -1,4 +1,5 @@
 -- Fails if a campaign day differs from the sum of its steps.
+{{ config(meta={'dagster': {'ref': {'name': 'campaign_analytics'}}}) }}
 with steps as (
 
     select f.tenant_id, f.campaign_id, f.activity_date, {{ message_counters('f') }}

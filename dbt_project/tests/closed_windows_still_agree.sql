@@ -1,4 +1,5 @@
 -- Fails if a closed window with its corrections is not what is counted now: a late event that nobody posted.
+{{ config(meta={'dagster': {'ref': {'name': 'billing_analytics'}}}) }}
 with recent as (
 
     select

@@ -1,5 +1,6 @@
 -- Fails if the shares of a day that is still open are not, to the cent, the price of the address and its part of the server,
 -- or if a live address has no row at all. Prices of final days are those of their time; nothing can be compared there.
+{{ config(meta={'dagster': {'ref': {'name': 'infrastructure_analytics'}}}) }}
 with live as (
 
     select

@@ -1,4 +1,5 @@
 -- Fails if a lead's counters differ from those of its messages.
+{{ config(meta={'dagster': {'ref': {'name': 'lead_analytics'}}}) }}
 {%- set keys = ['tenant_id', 'campaign_id', 'lead_id'] %}
 with messages as (
 

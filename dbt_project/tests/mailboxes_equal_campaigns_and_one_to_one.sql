@@ -1,4 +1,5 @@
 -- Fails if, for a tenant and day, the mailboxes differ from the campaigns together with one-to-one mail.
+{{ config(meta={'dagster': {'ref': {'name': 'mailbox_analytics'}}}) }}
 with campaign_mail as (
 
     select f.tenant_id, f.activity_date, {{ counters('f') }}

@@ -1,5 +1,6 @@
 -- Fails if a message is without a workspace or day, delivered and bounced at once, engaged without being delivered, bounced in
 -- neither or both ways, or says so in a word that no rule knows.
+{{ config(meta={'dagster': {'ref': {'name': 'int_messages'}}}) }}
 select m.tenant_id, m.storage_key
 from ({{ touched_rows('int_messages', ['tenant_id', 'storage_key']) }}) as m
 where m.tenant_id is null or m.storage_key is null or m.activity_date is null or m.company_id is null

@@ -1,5 +1,6 @@
 -- Fails if a month does not lead from its start to its end, if it does not begin where the month before ended, or if the days
 -- of the executive summary do not lead to the same revenue and number of tenants as the months.
+{{ config(meta={'dagster': {'ref': {'name': 'revenue_by_month'}}}) }}
 with months as (
 
     select *, lag(mrr_cents, 1, 0::bigint) over (order by month) as before, lag(active_tenants, 1, 0) over (order by month) as tenants_before

@@ -6,14 +6,15 @@ while this loads. Unit tests are checks of their model as well, run by the job `
 data.
 """
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation, DbtCliResource, DbtProject, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+from dagster_dbt.asset_utils import DAGSTER_DBT_UNIQUE_ID_METADATA_KEY
 
 from penguin_pipelines.errors import BuildFailed, PenguinError
 from penguin_pipelines.lib import build, dbt, lineage
@@ -27,7 +28,7 @@ STANDING = {"view", "seed"}
 """Kinds that are not built again while their definition is that of the last build."""
 
 # Unit tests prove the SQL, not the data; they have a job of their own.
-ARGUMENTS = ["build", "--exclude-resource-type", "unit_test"]
+BUILD = ["build", "--exclude-resource-type", "unit_test"]
 
 # Marts are only built when something touched them, but the nightly run touches the last week of every one.
 FRESH = dg.FreshnessPolicy.time_window(warn_window=timedelta(hours=26), fail_window=timedelta(hours=50))
@@ -69,6 +70,12 @@ class Translator(DagsterDbtTranslator):
             freshness_policy=FRESH if _layer(props) == "marts" and not kind else None,
         )
 
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        return spec and spec._replace(description=_fails_if(manifest, unique_id))
+
     def _lineage(self, manifest: Mapping[str, Any], unique_id: str) -> dict[str, Any]:
         """What each column is made of: for machines, and as a table, because the UI of plain Dagster draws no graph."""
         columns = LINEAGE.get(unique_id)
@@ -102,14 +109,24 @@ def _shown(columns: Iterable[tuple[dg.AssetKey, str]]) -> str:
     return ", ".join(sorted(f"{'.'.join(key.path)}.{name}" for key, name in columns))
 
 
+def _fails_if(manifest: Mapping[str, Any], unique_id: str) -> str | None:
+    """What a test says of itself: in the comment that it opens with, or as the macro that it is made of."""
+    props = manifest["nodes"][unique_id]
+    generic = props.get("test_metadata")
+    if generic:
+        macro = f"macro.{generic['namespace'] or props['package_name']}.test_{generic['name']}"
+        return manifest["macros"].get(macro, {}).get("description") or None
+    comment = itertools.takewhile(lambda line: line.startswith("--"), props["raw_code"].splitlines())
+    return " ".join(line.removeprefix("--").strip() for line in comment if "depends_on" not in line)
+
+
 def _layer(props: Mapping[str, Any]) -> str:
     """First folder below models/; a seed has none, but the schema of a layer."""
     return props["fqn"][1] if props["resource_type"] == "model" else props["schema"]
 
 
-def _exposures(path: Path) -> list[dg.AssetSpec]:
+def _exposures(manifest: Mapping[str, Any]) -> list[dg.AssetSpec]:
     """Who reads the marts: each exposure of dbt as an asset that nothing here makes, below what it reads."""
-    manifest = json.loads(path.read_text())
     translator = Translator()
     return [
         dg.AssetSpec(
@@ -134,10 +151,10 @@ class Rebuild(dg.Config):
     recompute_days: int = 0
 
 
-def _manifest() -> Path:
+def _manifest() -> dict[str, Any]:
     if not dbt.MANIFEST.exists():
         raise BuildFailed(f"There is no dbt manifest at {dbt.MANIFEST}; make it with: penguin manifest")
-    return dbt.MANIFEST
+    return json.loads(dbt.MANIFEST.read_text())
 
 
 def _require_current_manifest() -> None:
@@ -147,11 +164,14 @@ def _require_current_manifest() -> None:
         raise BuildFailed("The dbt project is newer than its manifest; make it anew with: penguin manifest")
 
 
-exposures = _exposures(_manifest())
+MANIFEST = _manifest()
+NODES: Mapping[str, Any] = MANIFEST["nodes"]
+TOUCHED = {node for node in NODES if NODES[node]["name"] in build.TOUCHED}
+exposures = _exposures(MANIFEST)
 
 
 @dbt_assets(
-    manifest=_manifest(),
+    manifest=MANIFEST,
     project=DbtProject(dbt.PROJECT),
     name="dbt_warehouse",
     dagster_dbt_translator=Translator(),
@@ -162,46 +182,68 @@ def dbt_warehouse(
 ) -> Iterator[Any]:
     # A part reads what was touched and leaves it for the others: only a build of everything counts as done.
     part = context.is_subset
+    checks = {key: _node(context.assets_def.get_spec_for_check_key(key)) for key in context.selected_asset_check_keys}
     try:
         _require_current_manifest()
+        if not context.selected_asset_keys:
+            with build.checking(olap.url, home=olap.home) as claim:
+                yield from _events(context, dbt_cli, claim, ["test", *_only(checks.values())])
+            return
         with build.claimed(olap.url, home=olap.home, part=part, recompute_days=config.recompute_days) as claim:
             if not claim.due:
                 context.log.info("nothing touched, dbt not started")
-                yield from _as_before(context)
-                return
-            with exported(claim.environment):
-                if part or not claim.views_stand:
-                    standing = []
-                    invocation = dbt_cli.cli(ARGUMENTS, context=context, target_path=claim.target)
-                else:
-                    standing = [key for key in context.selected_asset_keys if _stands(context.assets_def, key)]
-                    invocation = _of_rows(context, dbt_cli, claim)
-            # Columns cost a second in all; their lineage is known from the text of the models.
-            yield from invocation.stream().fetch_column_metadata(with_column_lineage=False)
-            yield from _observed(standing)
+                yield from _as_before(context, checks, "Nothing was touched since the evaluation before.")
+            elif part:
+                specs = context.assets_def.specs_by_key
+                models = {*TOUCHED, *(_node(specs[key]) for key in context.selected_asset_keys)}
+                judged = {key: node for key, node in checks.items() if _models_of(node) <= models}
+                yield from _events(context, dbt_cli, claim, [*BUILD, *_only([*models, *judged.values()])])
+                left = checks.keys() - judged
+                yield from _as_before(context, left, "As before: it reads assets that this run did not build.")
+            elif claim.views_stand:
+                yield from _events(context, dbt_cli, claim, [*BUILD, "--select", " ".join(build.HOLDS_ROWS)])
+                yield from _observed(context)
+            else:
+                yield from _events(context, dbt_cli, claim, BUILD)
     except PenguinError as error:
         raise failure([error]) from error
 
 
-def _of_rows(context: dg.AssetExecutionContext, dbt_cli: DbtCliResource, claim: build.Claim) -> DbtCliInvocation:
-    """dbt on what holds rows, and on all tests. With a context it would be told to build every model, whatever else is
-    selected; so it is given one afterwards, and its events become those of the assets."""
-    arguments = [*ARGUMENTS, "--select", " ".join(build.HOLDS_ROWS)]
-    invocation = dbt_cli.cli(
-        arguments, manifest=dbt.MANIFEST, dagster_dbt_translator=Translator(), target_path=claim.target
-    )
+def _events(
+    context: dg.AssetExecutionContext, dbt_cli: DbtCliResource, claim: build.Claim, arguments: Sequence[str]
+) -> Iterator[Any]:
+    """Runs dbt and tells what it tells of the selected assets and checks. The invocation is given the context when it
+    has begun: before, it would choose by itself what dbt builds."""
+    with exported(claim.environment):
+        invocation = dbt_cli.cli(
+            arguments, manifest=MANIFEST, dagster_dbt_translator=Translator(), target_path=claim.target
+        )
     invocation.context = context
-    return invocation
+    wanted = {key.to_python_identifier() for key in context.selected_asset_keys}
+    # Columns cost a second in all; their lineage is known from the text of the models.
+    for event in invocation.stream().fetch_column_metadata(with_column_lineage=False):
+        if not isinstance(event, dg.Output) or event.output_name in wanted:
+            yield event
 
 
-def _stands(assets: dg.AssetsDefinition, key: dg.AssetKey) -> bool:
-    return bool(STANDING & assets.specs_by_key[key].kinds)
+def _node(spec: dg.AssetSpec | dg.AssetCheckSpec) -> str:
+    return spec.metadata[DAGSTER_DBT_UNIQUE_ID_METADATA_KEY]
 
 
-def _observed(standing: list[dg.AssetKey]) -> Iterator[dg.AssetObservation]:
+def _models_of(test: str) -> set[str]:
+    return {node for node in NODES[test]["depends_on"]["nodes"] if node in NODES}
+
+
+def _only(nodes: Iterable[str]) -> list[str]:
+    """Arguments of dbt for these nodes and no other."""
+    return ["--indirect-selection", "empty", "--select", " ".join(sorted(".".join(NODES[n]["fqn"]) for n in nodes))]
+
+
+def _observed(context: dg.AssetExecutionContext) -> Iterator[dg.AssetObservation]:
     """Not a materialization: nothing was made. A run that planned it and said nothing would leave a reader guessing."""
-    for key in sorted(standing):
-        yield dg.AssetObservation(key, description="Stands as it was built: its definition has not changed since.")
+    for key in sorted(context.selected_asset_keys):
+        if STANDING & context.assets_def.specs_by_key[key].kinds:
+            yield dg.AssetObservation(key, description="Stands as it was built: its definition has not changed since.")
 
 
 def _unit_test_keys() -> dict[dg.AssetCheckKey, dbt.UnitTest]:
@@ -239,10 +281,12 @@ def dbt_unit_tests(context: dg.AssetCheckExecutionContext, olap: TierResource) -
         )
 
 
-def _as_before(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+def _as_before(
+    context: dg.AssetExecutionContext, keys: Iterable[dg.AssetCheckKey], why: str
+) -> Iterator[dg.AssetCheckResult]:
     """The last outcome of each check again: the same data give the same result, and a check that a run planned and did
     not evaluate would stand in the UI as not passed."""
-    for key in sorted(context.selected_asset_check_keys):
+    for key in sorted(keys):
         for record in context.instance.event_log_storage.get_asset_check_execution_history(key, limit=5):
             last = (
                 record.event.dagster_event.event_specific_data if record.event and record.event.dagster_event else None
@@ -253,7 +297,7 @@ def _as_before(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResul
                     check_name=key.name,
                     passed=last.passed,
                     severity=last.severity,
-                    description="Nothing was touched since the evaluation before.",
+                    description=why,
                     metadata=last.metadata,
                 )
                 break

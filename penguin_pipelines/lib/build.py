@@ -35,6 +35,8 @@ HOLDS_ROWS = (
     *(f"config.materialized:{kind}" for kind in ("incremental", "table", "materialized_view")),
     "resource_type:test",
 )
+TOUCHED = ("int_touched_messages", "int_touched_hours")
+"""Models that say what the others have to compute, and note where it was until then: no part is built without them."""
 # A log file would hold every query and cost a tenth of the build; what ran is in the folder `run` of the target.
 _SAYING = ("--log-level-file", "none")
 Report = Callable[[str], None]
@@ -109,6 +111,19 @@ def claimed(
                 connection.execute(blocks("build")["consume"], {"build": build})
                 connection.execute(blocks("build")["forget_touched"])
                 _remember_project(connection, clock, target)
+
+
+@contextmanager
+def checking(url: str, *, home: Path, threads: int = 4, wait_seconds: float = 60) -> Iterator[Claim]:
+    """Holds the build lock for checks that are asked for by themselves. They look at every row, not at what was
+    touched, and with the clock of the last build: what time has changed since is not built yet."""
+    with building(url, wait_seconds) as connection:
+        clock = _value(connection, "built_clock") if _value(connection, "has_state") else None
+        if clock is None:
+            raise BuildFailed("Nothing has been built that could be checked; run: penguin build")
+        target = target_folder(home, url)
+        target.mkdir(parents=True, exist_ok=True)
+        yield Claim(0, True, True, environment(url, clock, None, threads, ["-c penguin.check_everything=on"]), target)
 
 
 def run(
@@ -283,7 +298,9 @@ def target_folder(home: Path, url: str) -> Path:
     return home / "dbt" / f"{parts.get('dbname')}-{sha256(place.encode()).hexdigest()[:8]}"
 
 
-def environment(url: str, clock: datetime, build: uuid.UUID | None, threads: int) -> dict[str, str]:
+def environment(
+    url: str, clock: datetime, build: uuid.UUID | None, threads: int, settings: Sequence[str] = ()
+) -> dict[str, str]:
     """Connection parts for profiles.yml, and the clock and the build as settings of its sessions."""
     parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     # jit: the planner's guesses about touched rows are low-risk but high-cost; compiling costs more than it saves.
@@ -296,6 +313,7 @@ def environment(url: str, clock: datetime, build: uuid.UUID | None, threads: int
         # A crash takes back what is built again: the slices are consumed last, by a commit that is waited for.
         "-c synchronous_commit=off",
         f"-c penguin.as_of={clock.astimezone(UTC).isoformat()}",
+        *settings,
     ]
     if build:
         options.append(f"-c penguin.build_id={build}")
@@ -326,8 +344,8 @@ def _dbt_build(claim: Claim, select: str | None, unit_tests: bool, report: Repor
     if claim.views_stand and not select:
         args += ["--select", *HOLDS_ROWS]
     if select:
-        # A part reads what was touched as well, so that comes first; tests that need more wait for the whole.
-        args += ["--select", *select.split(), "int_touched_messages", "--indirect-selection", "cautious"]
+        # Tests that need more than the part wait for the whole.
+        args += ["--select", *select.split(), *TOUCHED, "--indirect-selection", "cautious"]
     run_dbt(args, claim.environment, claim.target, report)
 
 

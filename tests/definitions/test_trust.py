@@ -46,6 +46,25 @@ def test_every_daily_fact_says_whether_its_day_is_final(manifest: dict[str, Any]
     assert [m["name"] for m in daily if "is_final" not in m["columns"]] == []
 
 
+def test_every_test_of_dbt_is_a_check_of_an_asset_and_blocks_unless_it_warns(
+    manifest: dict[str, Any], definitions: dg.Definitions
+) -> None:
+    tests = {n["name"]: n for n in manifest["nodes"].values() if n["resource_type"] == "test"}
+    own = {path.stem for path in (dbt.PROJECT / "tests").glob("*.sql")}
+    assert len(own) > 10 and own <= tests.keys()
+    specs = {
+        spec.name: spec
+        for assets in definitions.resolve_asset_graph().assets_defs
+        for spec in assets.check_specs
+        if spec.name in tests
+    }
+    assert specs.keys() == tests.keys(), "Name the asset of a test that reads several: config(meta=...)."
+    for name, spec in specs.items():
+        assert spec.blocking == (tests[name]["config"]["severity"].lower() == "error"), name
+        if name in own or tests[name]["test_metadata"]["name"] in ("become_final", "equal_their_days"):
+            assert str(spec.description).startswith("Fails if"), name
+
+
 def test_who_reads_the_marts_is_in_the_graph(manifest: dict[str, Any], graph: dg.AssetGraph) -> None:
     assert manifest["exposures"]
     for exposure in manifest["exposures"].values():

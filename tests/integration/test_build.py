@@ -292,6 +292,19 @@ def test_what_changed_ends_where_a_rebuild_ends(built: Warehouse, first_build: B
     assert warehouse.rows("select count(*) from ops.touched_slices") == [(0,)]
 
 
+def test_a_part_does_not_forget_where_an_event_was(built: Warehouse) -> None:
+    hours = "marts.campaign_engagement_hourly"
+    before = built.facts()[hours]
+    with built.connect("pm_loader") as connection:
+        connection.execute(NOTE, {"keys": ["m48"]})
+        connection.execute(CHANGES["another hour"])
+    assert built.build(select="int_engagement_events").claimed == 0
+    assert built.build().claimed > 0
+    after = built.facts()[hours]
+    built.build(full_refresh=True)
+    assert before != after == built.facts()[hours]
+
+
 def test_time_alone_touches(built: Warehouse) -> None:
     warehouse = built
     addresses = warehouse.rows(ADDRESS_DAYS)
