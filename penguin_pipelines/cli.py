@@ -513,7 +513,7 @@ def demo(
         row = connection.execute(blocks("status")["tenants"]).fetchone()
     if row == (0,):
         generate()
-    for job in ("warehouse", "unusual_results"):
+    for job in ("warehouse", "unusual_results", "rules"):
         say(f"Running the Dagster job `{job}`.")
         _run_job(settings, endpoints, job)
     _show_demo(endpoints)

@@ -27,6 +27,14 @@ KINDS = {"materialized_view": {"matview"}, "view": {"view"}, "seed": {"seed"}}
 STANDING = {"view", "seed"}
 """Kinds that are not built again while their definition is that of the last build."""
 
+OF_DBT = {
+    "not_null": "Fails if a value is missing.",
+    "unique": "Fails if two rows have the same value.",
+    "accepted_values": "Fails if a value is none of those in its name.",
+    "relationships": "Warns if a value is not found where it points to.",
+}
+"""What the tests that come with dbt say of themselves; ours do it in dbt_project."""
+
 # Unit tests prove the SQL, not the data; they have a job of their own.
 BUILD = ["build", "--exclude-resource-type", "unit_test"]
 
@@ -109,13 +117,12 @@ def _shown(columns: Iterable[tuple[dg.AssetKey, str]]) -> str:
     return ", ".join(sorted(f"{'.'.join(key.path)}.{name}" for key, name in columns))
 
 
-def _fails_if(manifest: Mapping[str, Any], unique_id: str) -> str | None:
+def _fails_if(manifest: Mapping[str, Any], unique_id: str) -> str:
     """What a test says of itself: in the comment that it opens with, or as the macro that it is made of."""
     props = manifest["nodes"][unique_id]
     generic = props.get("test_metadata")
     if generic:
-        macro = f"macro.{generic['namespace'] or props['package_name']}.test_{generic['name']}"
-        return manifest["macros"].get(macro, {}).get("description") or None
+        return OF_DBT.get(generic["name"]) or manifest["macros"][f"macro.penguin.test_{generic['name']}"]["description"]
     comment = itertools.takewhile(lambda line: line.startswith("--"), props["raw_code"].splitlines())
     return " ".join(line.removeprefix("--").strip() for line in comment if "depends_on" not in line)
 
@@ -205,6 +212,8 @@ def dbt_warehouse(
                 yield from _observed(context)
             else:
                 yield from _events(context, dbt_cli, claim, BUILD)
+            if claim.due:
+                yield from _still_proved(context)
     except PenguinError as error:
         raise failure([error]) from error
 
@@ -277,8 +286,26 @@ def dbt_unit_tests(context: dg.AssetCheckExecutionContext, olap: TierResource) -
             check_name=key.name,
             passed=proof.passed,
             description=None if proof.passed else proof.message,
-            metadata={"seconds": round(proof.seconds, 2)},
+            metadata={"seconds": round(proof.seconds, 2), "project": dbt.fingerprint()},
         )
+
+
+def _still_proved(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckEvaluation]:
+    """The last outcomes of the unit tests of what was built, while the project is the one that they ran on: new rows do
+    not change what the SQL does, and the UI calls a check that is older than its asset not evaluated."""
+    project = dg.MetadataValue.text(dbt.fingerprint())
+    for key in sorted(UNIT_TESTS):
+        asset = context.assets_def.specs_by_key[key.asset_key]
+        last = _last(context, key) if key.asset_key in context.selected_asset_keys else None
+        if last and not STANDING & asset.kinds and last.metadata.get("project") == project:
+            yield dg.AssetCheckEvaluation(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=last.passed,
+                description="As before: the models are the same.",
+                metadata=last.metadata,
+                blocking=False,
+            )
 
 
 def _as_before(
@@ -287,17 +314,21 @@ def _as_before(
     """The last outcome of each check again: the same data give the same result, and a check that a run planned and did
     not evaluate would stand in the UI as not passed."""
     for key in sorted(keys):
-        for record in context.instance.event_log_storage.get_asset_check_execution_history(key, limit=5):
-            last = (
-                record.event.dagster_event.event_specific_data if record.event and record.event.dagster_event else None
+        last = _last(context, key)
+        if last:
+            yield dg.AssetCheckResult(
+                asset_key=key.asset_key,
+                check_name=key.name,
+                passed=last.passed,
+                severity=last.severity,
+                description=why,
+                metadata=last.metadata,
             )
-            if isinstance(last, dg.AssetCheckEvaluation):
-                yield dg.AssetCheckResult(
-                    asset_key=key.asset_key,
-                    check_name=key.name,
-                    passed=last.passed,
-                    severity=last.severity,
-                    description=why,
-                    metadata=last.metadata,
-                )
-                break
+
+
+def _last(context: dg.AssetExecutionContext, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    for record in context.instance.event_log_storage.get_asset_check_execution_history(key, limit=5):
+        event = record.event.dagster_event if record.event else None
+        if event and isinstance(event.event_specific_data, dg.AssetCheckEvaluation):
+            return event.event_specific_data
+    return None
