@@ -294,15 +294,16 @@ def _still_proved(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckEv
     """The last outcomes of the unit tests of what was built, while the project is the one that they ran on: new rows do
     not change what the SQL does, and the UI calls a check that is older than its asset not evaluated."""
     project = dg.MetadataValue.text(dbt.fingerprint())
-    for key in sorted(UNIT_TESTS):
-        asset = context.assets_def.specs_by_key[key.asset_key]
-        last = _last(context, key) if key.asset_key in context.selected_asset_keys else None
-        if last and not STANDING & asset.kinds and last.metadata.get("project") == project:
+    specs = context.assets_def.specs_by_key
+    built = {key for key in context.selected_asset_keys if not STANDING & specs[key].kinds}
+    for key in sorted(key for key in UNIT_TESTS if key.asset_key in built):
+        last = _last(context, key)
+        if last and last.metadata.get("project") == project:
             yield dg.AssetCheckEvaluation(
                 asset_key=key.asset_key,
                 check_name=key.name,
                 passed=last.passed,
-                description="As before: the models are the same.",
+                description=last.description or "As before: the models are the same.",
                 metadata=last.metadata,
                 blocking=False,
             )
